@@ -1,0 +1,1 @@
+"""Reruns identical seeds across configurations, and judges."""

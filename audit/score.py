@@ -1,0 +1,211 @@
+"""What an audit says about one configuration, and about all of them together."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from core.optimization import Configuration
+from core.platforms import Platform
+from core.run import Effect, Effective
+
+Axis = Literal[
+    "same-process",
+    "after-other-work",
+    "fresh-process",
+    "batch-size",
+    "batch-position",
+    "threads",
+    "instruction-set",
+]
+Determinism = Literal["held", "broken", "unverified", "not-applicable"]
+DriftVerdict = Literal[
+    "bit-exact",
+    "rounding",
+    "perceptually-identical",
+    "fine-detail",
+    "visibly-changed",
+    "different",
+]
+Goal = Literal["exact", "same-look", "fastest"]
+
+AXES: tuple[Axis, ...] = (
+    "same-process",
+    "after-other-work",
+    "fresh-process",
+    "batch-size",
+    "batch-position",
+    "threads",
+    "instruction-set",
+)
+DRIFT_VERDICTS: tuple[DriftVerdict, ...] = (
+    "bit-exact",
+    "rounding",
+    "perceptually-identical",
+    "fine-detail",
+    "visibly-changed",
+    "different",
+)
+"""From the closest to the farthest."""
+GOALS: tuple[Goal, ...] = ("exact", "same-look", "fastest")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Witness:
+    """Two runs that should have agreed and did not."""
+
+    run_a: str
+    run_b: str
+    prompt: str
+    seed: int
+    picture_a: Path | None
+    picture_b: Path | None
+    first_differing_step: int | None
+    """Counts from 1; None where step digests were not captured, 0 where the noise differs."""
+    difference: str
+    """One sentence: how the two conditions differed and how far apart the results are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AxisVerdict:
+    """One axis of repeatability. `trials` are independent clusters, never calls."""
+
+    verdict: Determinism
+    trials: int = 0
+    failures: int = 0
+    p_upper95: float | None = None
+    """One-sided 95 % upper bound of the failure rate (Clopper-Pearson)."""
+    witness: Witness | None = None
+    reason: str = ""
+    """Why it is unverified, not applicable, or held only because the configuration pins it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One candidate picture against the baseline's picture of the same request."""
+
+    prompt: str
+    seed: int
+    baseline_picture: Path | None
+    candidate_picture: Path | None
+    verdict: DriftVerdict
+    ssim: float
+    ssim_worst_tile: float
+    delta_e_mean: float
+    delta_e_worst_tile: float
+    phash: int
+    max_abs: int
+    latent_relative_l2: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drift:
+    """How far from the baseline, over all compared pictures; the worst picture governs."""
+
+    verdict: DriftVerdict
+    not_attributable: bool
+    """No larger than what moving one latent element by one ULP does here."""
+    ssim_mean: float
+    ssim_min: float
+    ssim_worst_tile: float
+    delta_e_mean: float
+    delta_e_worst_tile: float
+    phash_max: int
+    max_abs: int
+    pictures: tuple[Comparison, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeRatio:
+    """Candidate ÷ baseline, seconds per picture, paired within blocks."""
+
+    median: float
+    ci95: tuple[float, float]
+    pairs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One configuration's row. A field is None where nothing was measured."""
+
+    configuration: Configuration
+    key: str
+    available: bool = True
+    why_not: str = ""
+    placebo: bool = False
+    """The baseline under a second name: what this row shows is noise."""
+    effect: Effect | None = None
+    effective: Effective | None = None
+    inherited_from: str | None = None
+    determinism: Mapping[Axis, AxisVerdict] = field(default_factory=dict)
+    drift: Drift | None = None
+    time_ratio: TimeRatio | None = None
+    seconds_median: float | None = None
+    peak_memory_bytes: int | None = None
+    memory_kind: str = ""
+    runs: int = 0
+    failures: tuple[str, ...] = ()
+    """Reasons of runs that failed, each once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loser:
+    """A configuration that was not recommended, and the one sentence why."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recommendation:
+    """The answer for one goal. `configuration` is None where nothing qualifies."""
+
+    goal: Goal
+    configuration: Configuration | None
+    key: str | None
+    reason: str
+    evidence: tuple[str, ...] = ()
+    """Sentences with figures and counts, each readable on its own."""
+    ties: tuple[str, ...] = ()
+    """Keys whose time cannot be told apart from the winner's by these measurements."""
+    losers: tuple[Loser, ...] = ()
+    platform_fingerprint: str = ""
+    audit_id: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """One noise floor: the drift that a change which should not matter (or must) makes."""
+
+    name: str
+    what: str
+    drift: Drift | None
+    time_ratio: TimeRatio | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """Everything an audit found; `audit --json` is this record."""
+
+    audit_id: str
+    plan: str
+    started_at: str
+    finished_at: str | None
+    complete: bool
+    """False while runs of the plan are missing; scores then rest on what is there."""
+    runs_done: int
+    runs_planned: int
+    seconds: float
+    """Time spent in runs and process starts, over all sittings."""
+    platform: Platform
+    model_name: str
+    model_digest: str
+    num_inference_steps: int
+    width: int
+    height: int
+    baseline: str
+    scores: tuple[Score, ...]
+    controls: tuple[Control, ...]
+    recommendations: Mapping[Goal, Recommendation]
+    notes: tuple[str, ...] = ()
+    """What a reader must know to read the numbers: plan limits, stopped runs, noisy timings."""

@@ -1,0 +1,1 @@
+"""Makes pictures, and tells the truth about how."""

@@ -1,0 +1,104 @@
+"""What is asked: the picture wanted, how to compute it, and what should not matter."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from core.optimization import Configuration
+
+ProcessKind = Literal["same", "forked", "exec"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """Where weights lie and which weights they are.
+
+    `digest` is the SHA-256 over the names and contents of the weight and configuration files
+    (`core.models.resolve` computes it); it alone identifies the model, `path` only finds it.
+    """
+
+    name: str
+    path: Path
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the user wants to see. Two equal requests ask for the same picture."""
+
+    prompt: str
+    model: Model
+    negative_prompt: str = ""
+    seed: int = 0
+    width: int = 128
+    """Pixels."""
+    height: int = 128
+    """Pixels."""
+    num_inference_steps: int = 20
+    guidance_scale: float = 7.0
+    sampler: str = "Euler"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What should not change a picture, and what an audit varies to see whether it does."""
+
+    threads: int | None = None
+    """Threads inside one operator; None leaves the platform's default."""
+    process: ProcessKind = "same"
+    """How the process that runs the job has to come to be: any, forked after imports, or exec'd."""
+    nudge: int | None = None
+    """Flat index into one picture's initial latents of the element moved up by one ULP."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One batch: requests that share model, size, steps, sampler and guidance.
+
+    The order of `requests` is the position in the batch.
+    """
+
+    id: str
+    requests: tuple[Request, ...]
+    configuration: Configuration
+    conditions: Conditions = field(default_factory=Conditions)
+    capture_steps: bool = True
+    """Record a digest of every picture's latents after every step."""
+    preview: bool = False
+    """Attach a small RGB preview to step events (costs a copy of the latents, never bits)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepEvent:
+    """Sent after a denoising step. `step` counts from 1 to `num_inference_steps`."""
+
+    step: int
+    num_inference_steps: int
+    sigma: float
+    seconds: float
+    """Wall time of this step."""
+    preview_png: bytes | None = None
+
+
+class Watch(Protocol):
+    """How a run is followed and stopped. Both methods are called from the engine's thread."""
+
+    def on_step(self, event: StepEvent) -> None: ...
+
+    def cancelled(self) -> bool:
+        """Asked before every step; True makes the engine stop, free and return `cancelled`."""
+
+
+@dataclass(frozen=True)
+class Following:
+    """A `Watch` made of two functions; the defaults watch nothing and never cancel."""
+
+    step: Callable[[StepEvent], None] = lambda event: None
+    stop: Callable[[], bool] = lambda: False
+
+    def on_step(self, event: StepEvent) -> None:
+        self.step(event)
+
+    def cancelled(self) -> bool:
+        return self.stop()

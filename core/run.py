@@ -1,0 +1,115 @@
+"""What happened: pictures with their digests, and the settings that really acted."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from core.request import Job, ProcessKind, Request
+
+Effect = Literal["applied", "none", "fell-back"]
+Outcome = Literal["ok", "cancelled", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One picture of a run. Digests are SHA-256 in hex over raw little-endian bytes."""
+
+    request: Request
+    noise_sha256: str
+    """float32 initial noise (4, height/f, width/f), before it is scaled to the first sigma."""
+    latents_sha256: str
+    """Final latents, in the dtype they had."""
+    pixels_sha256: str
+    """RGB, uint8, (height, width, 3)."""
+    step_sha256s: tuple[str, ...] = ()
+    """Latents after each step; empty when not captured."""
+    path: Path | None = None
+    """The PNG, named by its own SHA-256 in the engine's picture folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlotEffect:
+    """What one requested setting really did, decided by counts and never by pixels."""
+
+    slot: str
+    requested: str
+    effect: Effect
+    counts: dict[str, float] = field(default_factory=dict)
+    """What the decision rests on: calls, tokens in and out, steps skipped, …"""
+    operators: dict[str, int] = field(default_factory=dict)
+    """torch operators seen inside the setting's own calls, by name."""
+    reason: str = ""
+    """One sentence, always present when the effect is not `applied`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effective:
+    """Every slot's effect, and notes on anything asked for that did not reach the picture."""
+
+    slots: tuple[SlotEffect, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def slot(self, name: str) -> SlotEffect | None:
+        return next((s for s in self.slots if s.slot == name), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timings:
+    """Wall seconds by stage. `steps` are the denoising steps in order."""
+
+    load: float = 0.0
+    encode: float = 0.0
+    denoise: float = 0.0
+    decode: float = 0.0
+    save: float = 0.0
+    steps: tuple[float, ...] = ()
+
+    @property
+    def picture(self) -> float:
+        """What speed is compared by: denoising and decoding, without load, encoding and saving."""
+        return self.denoise + self.decode
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Peak bytes during the run; None where this device cannot tell."""
+
+    peak_bytes: int | None
+    kind: str
+    """What the number is: `process high-water mark`, `allocated on device`, …"""
+    reserved_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """Where the run really happened, as the process itself saw it."""
+
+    fingerprint: str
+    """`Platform.fingerprint`."""
+    device: str
+    threads: int
+    instruction_set: str
+    process: ProcessKind
+    """How this process came to be: forked after imports, or exec'd."""
+    process_id: str
+    """Unique among all processes of an audit: boot time, pid and start time."""
+    calls_before: int
+    """Runs this process had finished before this one."""
+    versions: dict[str, str]
+    started_at: str
+    """ISO 8601, UTC."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A job and everything that is known about its execution."""
+
+    job: Job
+    outcome: Outcome
+    environment: Environment
+    pictures: tuple[Picture, ...] = ()
+    effective: Effective = field(default_factory=Effective)
+    timings: Timings = field(default_factory=Timings)
+    memory: Memory = field(default_factory=lambda: Memory(peak_bytes=None, kind="not measured"))
+    reason: str = ""
+    """One clear sentence when the outcome is not `ok`."""
