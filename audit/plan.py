@@ -20,6 +20,7 @@ Role = Literal[
     "ulp-nudge",
     "other-seed",
 ]
+ControlRole = Literal["ulp-nudge", "other-seed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,18 +28,42 @@ class Plan:
     """The experiment. A cluster is one request (prompt × seed) with processes of its own."""
 
     name: str
+    summary: str = ""
+    """One sentence for who chooses between plans."""
     baseline: Configuration
     candidates: tuple[Configuration, ...]
-    """Without the baseline; the ones this platform cannot do are skipped with their reason."""
+    """Without the baseline; those in `skipped` make no runs."""
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    """Candidate's key → the one sentence why the platform the plan was loaded for cannot do it."""
     requests: tuple[Request, ...]
     """One per cluster."""
     calls: int = 2
     """Calls in a cluster's first process; its second process makes one."""
+    exec_clusters: int = 1
+    """In how many clusters of a configuration the second process is exec'd and not forked: forks
+    share an address layout. At the first clusters of a shuffled order, another per configuration.
+    """
+    batch_sizes: tuple[int, ...] = (2, 4)
+    """What the batch-size axis tries, each in a process of its own."""
+    controls: tuple[ControlRole, ...] = ("ulp-nudge", "other-seed")
+    """Noise floors, on the baseline, one run per cluster."""
     timing_blocks: int = 4
+    """Scored blocks, over all sessions. A block times every configuration once."""
+    timing_sessions: int = 1
+    """Sets of new processes that the blocks are spread over; each warms up with a block 0."""
+    timing_workers: int = 0
+    """Most processes alive in a session, the baseline's included; 0 for no limit. With fewer than
+    there are configurations, a session is held in parts and the baseline is timed in each."""
     axes: Mapping[Axis, tuple[str, ...]] = field(default_factory=dict)
     """Extra axis → keys of the configurations it is tried on. Same-process and fresh-process are
     always tried on every configuration."""
     order_seed: int = 0
+
+    @property
+    def runnable(self) -> tuple[Configuration, ...]:
+        """The baseline, then the candidates this platform can do."""
+        kept = (c for c in self.candidates if c.key not in self.skipped)
+        return (self.baseline, *kept)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,15 +71,17 @@ class PlannedRun:
     """One run of a plan, and its place in the experiment.
 
     `identity` is a SHA-256 over plan name, role, placebo, configuration, conditions, requests,
-    cluster, process and repeat: equal on resume, different for a placebo.
+    cluster, process, repeat and block: equal on resume, different for a placebo. It knows the
+    model by digest, so weights may move between two sittings.
 
     How roles are compared (i is the cluster):
 
-    - `determinism`: process `a` makes repeats 0, 1, …; process `b` makes repeat 0.
+    - `determinism`: process `…/a` makes repeats 0, 1, …; process `…/b` makes repeat 0.
       same-process i: a/0 against a/1, …; fresh-process i: a/0 against b/0.
-    - `batch-size`: a new process; the request first of 2, then (another process) first of 4;
-      its picture 0 against a/0.
-    - `batch-position`: the request last of 4, its last picture against the first of 4.
+    - `batch-size`: a new process; the request first of 2, then (another process) first of 4
+      (`Plan.batch_sizes`); its picture 0 against a/0.
+    - `batch-position`: the request last of 4, its last picture against picture 0 of the first of
+      4, a `batch-size` run that is made for this even where `Plan.batch_sizes` has no 4.
     - `threads`: the other number of threads, against a/0.
     - `after-other-work`: a process that first did an `other-work` run (never scored), against a/0.
     - `timing`: one live process per configuration, taking turns; block b, request i, against the
@@ -65,10 +92,15 @@ class PlannedRun:
     identity: str
     role: Role
     configuration: Configuration
+    """The row it belongs to. Only an `other-work` run's job has another configuration."""
     placebo: bool
     cluster: int
+    """Index into `Plan.requests`."""
     process: str
     """Runs with equal labels share one worker process, in this order; a label is never reused."""
+    group: str
+    """What is only meaningful together: the runs of one process, or all of a timing session. An
+    interrupted group is rerun as a whole, in new processes."""
     repeat: int
     block: int | None
     job: Job

@@ -61,7 +61,8 @@ class Witness:
     picture_a: Path | None
     picture_b: Path | None
     first_differing_step: int | None
-    """Counts from 1; None where step digests were not captured, 0 where the noise differs."""
+    """Counts from 1; 0 where the noise differs already; None where step digests were not captured
+    or all agree and only decoding differs (`difference` says which)."""
     difference: str
     """One sentence: how the two conditions differed and how far apart the results are."""
 
@@ -96,6 +97,8 @@ class Comparison:
     phash: int
     max_abs: int
     latent_relative_l2: float | None = None
+    more: Mapping[str, float] = field(default_factory=dict)
+    """Metrics of `audit.metrics.METRICS` that have no field here, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +116,8 @@ class Drift:
     phash_max: int
     max_abs: int
     pictures: tuple[Comparison, ...]
+    more: Mapping[str, float] = field(default_factory=dict)
+    """The worst value of each metric that has no field here, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +151,10 @@ class Score:
     runs: int = 0
     failures: tuple[str, ...] = ()
     """Reasons of runs that failed, each once."""
+    timed_other_pictures: int = 0
+    """Timed pictures whose bits are not those audited for the same configuration and request."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know about this row: rejected trials, runs that disagree on the effect."""
 
 
 @dataclass(frozen=True, kw_only=True)

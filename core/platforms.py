@@ -101,8 +101,12 @@ def one_sentence(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def detect(device: str | None = None) -> Platform:
-    """Look at this machine. Probes run here, when called, and never at import."""
+def detect(device: str | None = None, threads: int | None = None) -> Platform:
+    """Look at this machine. Probes run here, when called, and never at import.
+
+    `threads` is the default number a process had before somebody changed it: a platform stays
+    the same platform whatever one job's conditions are.
+    """
     target = torch.device(device or _best_device())
     capabilities: dict[str, str | None] = {}
     for name, probe in CAPABILITIES:
@@ -118,7 +122,7 @@ def detect(device: str | None = None) -> Platform:
         device_name=name,
         memory_bytes=memory,
         cores=len(psutil.Process().cpu_affinity()) if host.system() == "Linux" else _cores(),
-        threads=torch.get_num_threads(),
+        threads=threads or torch.get_num_threads(),
         instruction_set=torch.backends.cpu.get_cpu_capability(),
         system=f"{host.system()} {host.machine()}",
         versions=library_versions(),

@@ -13,8 +13,9 @@ from core.run import Effect, Effective, SlotEffect
 class OperatorCounter(TorchDispatchMode):
     """Counts the torch operators that run inside it, by name, without overload suffix.
 
-    Under `torch.no_grad()` it sees the kernel itself (`_scaled_dot_product_flash_attention_for_cpu`);
-    under `torch.inference_mode()` only the composite, so engines use `no_grad`.
+    Under `torch.no_grad()` it sees the kernel itself, for example
+    `_scaled_dot_product_flash_attention_for_cpu`; under `torch.inference_mode()` only the
+    composite, so engines use `no_grad`.
     """
 
     def __init__(self, into: Counter[str]) -> None:

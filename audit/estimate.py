@@ -1,0 +1,78 @@
+"""What an audit will cost, said before it starts."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+
+from audit.plan import PlannedRun
+from core.run import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """Seconds. The defaults are the shipped model's at 128 px on two free CPU cores."""
+
+    row_step: float = 0.042
+    """One denoising step for one row of the UNet's batch; guidance doubles the rows."""
+    picture: float = 0.06
+    """The rest of a picture: encoding, decoding, saving, storing."""
+    forked: float = 0.6
+    """A forked worker's start and its loading of the model, beyond what overlaps."""
+    exec: float = 5.0
+    """The same for an exec'd one, which imports everything again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What is still to do."""
+
+    runs: int
+    processes: int
+    seconds: float
+
+    def __str__(self) -> str:
+        minutes, seconds = divmod(round(self.seconds), 60)
+        time = f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
+        return f"{self.runs} runs in {self.processes} processes, about {time}"
+
+
+def estimate(
+    planned: Sequence[PlannedRun],
+    costs: Costs | None = None,
+    done: Collection[str] = (),
+) -> Estimate:
+    """The cost of the planned runs whose identities are not among `done`."""
+    costs = costs or Costs()
+    remaining = [run for run in planned if run.identity not in done]
+    processes = {run.process: run.job.conditions.process for run in remaining}
+    starts = sum(costs.exec if kind == "exec" else costs.forked for kind in processes.values())
+    return Estimate(
+        runs=len(remaining),
+        processes=len(processes),
+        seconds=starts + sum(_seconds(run, costs) for run in remaining),
+    )
+
+
+def measured(runs: Iterable[Run], costs: Costs | None = None) -> Costs | None:
+    """Costs as earlier runs on this platform with this model showed them; None without any.
+
+    Starts of processes stay as they are in `costs`: they hardly depend on the model.
+    """
+    steps, rests = list[float](), list[float]()
+    for run in runs:
+        if run.outcome == "ok" and run.timings.steps:
+            rows = sum(2 if r.guidance_scale > 1 else 1 for r in run.job.requests)
+            steps.append(median(run.timings.steps) / rows)
+            rest = run.timings.encode + run.timings.decode + run.timings.save
+            rests.append(rest / len(run.job.requests))
+    if not steps:
+        return None
+    return replace(costs or Costs(), row_step=median(steps), picture=median(rests))
+
+
+def _seconds(run: PlannedRun, costs: Costs) -> float:
+    threads = 1.5 if run.role == "threads" else 1.0
+    return threads * sum(
+        costs.picture + costs.row_step * r.num_inference_steps * (2 if r.guidance_scale > 1 else 1)
+        for r in run.job.requests
+    )

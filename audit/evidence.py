@@ -1,0 +1,59 @@
+"""What a row's figures say, in sentences that can each be read alone."""
+
+from collections.abc import Iterator
+
+from audit.score import AXES, Axis, Score
+from audit.units import counted, gigabytes, interval, percent, seconds, similarity
+from audit.verdicts import meaning
+
+
+def evidence(row: Score) -> Iterator[str]:
+    """Repeatability, drift, speed and memory with their counts, then what is not known."""
+    yield from (_held(row, axis) for axis in AXES if _word(row, axis) == "held")
+    if row.drift is not None:
+        yield _drift(row)
+        if row.drift.not_attributable:
+            yield "No larger than what moving one initial latent by one ULP does here."
+    if row.time_ratio is not None:
+        median = f"; {seconds(row.seconds_median)} at the median" if row.seconds_median else ""
+        yield f"Time per picture against the baseline: {interval(row.time_ratio)}{median}."
+    if row.peak_memory_bytes is not None:
+        yield f"Peak memory: {gigabytes(row.peak_memory_bytes)} ({row.memory_kind})."
+    for axis in AXES:
+        if _word(row, axis) == "broken":
+            verdict = row.determinism[axis]
+            count = counted(verdict.trials, "trial")
+            yield f"{axis}: broken, {verdict.failures} of {count} gave other bits."
+    if unknown := [axis for axis in AXES if _word(row, axis) == "unverified"]:
+        yield f"Not verified: {', '.join(unknown)}."
+    if row.inherited_from:
+        yield f"Taken over from {row.inherited_from}; no trials of its own."
+
+
+def _word(row: Score, axis: Axis) -> str:
+    return row.determinism[axis].verdict if axis in row.determinism else "unverified"
+
+
+def _held(row: Score, axis: Axis) -> str:
+    verdict = row.determinism[axis]
+    limit = f"; {verdict.reason}" if verdict.reason else ""
+    things = "fresh processes" if axis == "fresh-process" else "trials"
+    sentence = f"{axis}: held in {verdict.trials} of {verdict.trials} {things}"
+    if verdict.p_upper95 is not None:
+        sentence += f": fails at most {percent(verdict.p_upper95)} of the time (95 %)"
+    return f"{sentence}{limit}."
+
+
+def _drift(row: Score) -> str:
+    drift = row.drift
+    if drift is None:
+        raise ValueError("this row was not compared")
+    count = counted(len(drift.pictures), "picture")
+    if drift.verdict == "bit-exact":
+        return f"bit-exact in {len(drift.pictures)} of {count}: every pixel equals the baseline's."
+    return (
+        f"{drift.verdict}, by the worst of {count}: {meaning(drift.verdict)}. SSIM down to "
+        f"{similarity(drift.ssim_min)} (lowest 16 px tile {similarity(drift.ssim_worst_tile)}), "
+        f"ΔE2000 up to {drift.delta_e_worst_tile:.1f} in a tile, pHash up to {drift.phash_max} of "
+        f"64 bits, channels up to {drift.max_abs} of 255 levels."
+    )

@@ -1,0 +1,226 @@
+"""Carries a plan out: every group of runs in new processes, and nothing twice."""
+
+import time
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+from audit.plan import Plan, PlannedRun
+from audit.schedule import Group, expand, groups_of
+from core.engine import Engine
+from core.lease import lease
+from core.platforms import Platform
+from core.request import Conditions, Following, Model
+from core.run import Run
+from core.store import Store
+
+
+class Worker(Engine, Protocol):
+    """An engine in a process of its own, which making it has started and `close` ends."""
+
+    def close(self) -> None: ...
+
+
+OpenWorker = Callable[[Conditions], Worker]
+"""Starts a process as the conditions say (`process`, `threads`), without waiting for it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Told after every stored run."""
+
+    audit_id: str
+    planned: PlannedRun
+    run: Run
+    done: int
+    """Runs stored, this one included."""
+    total: int
+    seconds: float
+    """Spent in runs and process starts, over all sittings."""
+
+
+class AuditMismatch(ValueError):
+    """An audit cannot be continued with what was given; one sentence why."""
+
+
+def run_audit(
+    store: Store,
+    plan: Plan,
+    platform: Platform,
+    model: Model,
+    open_worker: OpenWorker,
+    audit_id: str | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> str:
+    """Begin an audit, or continue the one with this id, until done or stopped; returns its id.
+
+    A run is stored the moment it ends. What was complete is not rerun; a group that was
+    interrupted is rerun as a whole, and its earlier runs move to the excluded ones when the first
+    new one is stored. To judge runs while they come, read them from another `Store`, or from this
+    one in `on_progress`, whose time is not counted. Raises AuditMismatch.
+    """
+    if audit_id is None:
+        audit_id = store.add_audit(plan.name, plan=plan, platform=platform, model=model)
+    else:
+        _require_same(store, audit_id, plan, platform)
+    with lease(f"audit-{audit_id}", store.path.parent / "locks", stop=lambda: True) as owned:
+        if not owned:
+            raise AuditMismatch(f"Audit {audit_id} is being run by another process.")
+        _run_groups(store, audit_id, expand(plan, platform), open_worker, on_progress, stop)
+    return audit_id
+
+
+def _run_groups(
+    store: Store,
+    audit_id: str,
+    planned: Sequence[PlannedRun],
+    open_worker: OpenWorker,
+    on_progress: Callable[[Progress], None],
+    stop: Callable[[], bool],
+) -> None:
+    groups = groups_of(planned)
+    stored = _complete(groups.values(), store.identities(audit_id))
+    seconds = store.audit(audit_id).seconds
+    began = time.monotonic()
+    for entry, run in execute(planned, stored, open_worker, stop):
+        spent = time.monotonic() - began
+        group = groups[entry.group]
+        void = [run.identity for run in group] if entry == group[0] else []
+        store.add_run(audit_id, entry.identity, run, seconds=spent, instead_of=void)
+        stored = stored.difference(void) | {entry.identity}
+        seconds += spent
+        on_progress(
+            Progress(
+                audit_id=audit_id,
+                planned=entry,
+                run=run,
+                done=len(stored),
+                total=len(planned),
+                seconds=seconds,
+            )
+        )
+        began = time.monotonic()
+    if len(stored) == len(planned):
+        store.finish_audit(audit_id)
+
+
+def execute(
+    planned: Sequence[PlannedRun],
+    stored: Collection[str],
+    open_worker: OpenWorker,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[tuple[PlannedRun, Run]]:
+    """Make every run of every group that is not completely among `stored`, in the given order.
+
+    A group whose run fails is made once more, from its first run and in new processes, so that a
+    run may come twice: the first run of a group makes all earlier ones of the group void. What
+    fails again is yielded as failed, and so are the later runs of the same process.
+
+    While one worker computes, the next one's process already starts, except around timed runs:
+    there nothing else may happen, and all processes of a session have done their warm-up before
+    the first timed block.
+    """
+    groups = groups_of(planned).values()
+    done = _complete(groups, stored)
+    waiting = [group for group in groups if group[0].identity not in done]
+    bench = _Bench(open_worker)
+    try:
+        for group, following in zip(waiting, [*waiting[1:], ()], strict=True):
+            for final in (False, True):
+                if stop():
+                    return
+                workers = bench.open(group)
+                if following and not _timed(group) and not _timed(following):
+                    bench.open(following)
+                ending = yield from _attempt(group, workers, stop, final)
+                bench.close(group)
+                if ending == "stopped":
+                    return
+                if ending == "done":
+                    break
+    finally:
+        bench.close_all()
+
+
+def _attempt(
+    group: Group, workers: Mapping[str, Worker], stop: Callable[[], bool], final: bool
+) -> Generator[tuple[PlannedRun, Run], None, Literal["done", "failed", "stopped"]]:
+    """Make a group's runs. The first failure ends the attempt, unless it is the final one."""
+    broken: dict[str, Run] = {}
+    for entry in group:
+        if failure := broken.get(entry.process):
+            reason = f"Not tried, as an earlier run of its process failed: {failure.reason}"
+            yield entry, replace(failure, job=entry.job, reason=reason)
+            continue
+        if stop():
+            return "stopped"
+        run = workers[entry.process].run(entry.job, Following(stop=stop))
+        if run.outcome == "cancelled":
+            return "stopped"
+        if run.outcome == "failed":
+            if not final:
+                return "failed"
+            broken[entry.process] = run
+        yield entry, run
+    return "done"
+
+
+class _Bench:
+    """The workers that are alive, by label."""
+
+    def __init__(self, open_worker: OpenWorker) -> None:
+        self._open_worker = open_worker
+        self._workers: dict[str, Worker] = {}
+
+    def open(self, group: Group) -> Mapping[str, Worker]:
+        """The group's workers, those started that are not yet."""
+        for entry in group:
+            if entry.process not in self._workers:
+                self._workers[entry.process] = self._open_worker(entry.job.conditions)
+        return {entry.process: self._workers[entry.process] for entry in group}
+
+    def close(self, group: Group) -> None:
+        self._close({entry.process for entry in group})
+
+    def close_all(self) -> None:
+        self._close(set(self._workers))
+
+    def _close(self, labels: set[str]) -> None:
+        with ExitStack() as stack:
+            for label in labels:
+                stack.callback(self._workers.pop(label).close)
+
+
+def _complete(groups: Iterable[Group], stored: Collection[str]) -> set[str]:
+    """The identities of all groups that miss no run."""
+    return {
+        run.identity
+        for group in groups
+        if all(member.identity in stored for member in group)
+        for run in group
+    }
+
+
+def _timed(group: Group) -> bool:
+    return group[0].role == "timing"
+
+
+def _require_same(store: Store, audit_id: str, plan: Plan, platform: Platform) -> None:
+    """An audit is one plan on one platform, whenever its parts are run."""
+    earlier_plan, earlier = store.plan(audit_id, Plan), store.platform(audit_id, Platform)
+    if earlier.fingerprint != platform.fingerprint:
+        raise AuditMismatch(
+            f"Audit {audit_id} was begun on another platform ({earlier.device_name}, torch "
+            f"{earlier.versions.get('torch', 'unknown')}): its runs cannot be compared with new "
+            "ones; start a new audit."
+        )
+    if {r.identity for r in expand(earlier_plan, earlier)} != {
+        r.identity for r in expand(plan, platform)
+    }:
+        raise AuditMismatch(
+            f"Audit {audit_id} was planned otherwise (plan {earlier_plan.name!r}, model "
+            f"{earlier_plan.requests[0].model.name!r}): continue it with that plan and the same "
+            "weights, or start a new audit."
+        )

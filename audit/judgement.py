@@ -1,0 +1,32 @@
+"""A stored audit, judged on whatever runs it has by now."""
+
+from audit.pictures import load_picture
+from audit.plan import Plan
+from audit.schedule import expand
+from audit.score import Audit
+from audit.scoring import score
+from core.platforms import Platform
+from core.store import Store
+
+
+def judge(store: Store, audit_id: str) -> Audit:
+    """Score the audit's runs and keep the result in the store.
+
+    May be called while the audit runs: the result then says that it is not complete. Raises
+    StoreError where there is no such audit.
+    """
+    entry = store.audit(audit_id)
+    plan, platform = store.plan(audit_id, Plan), store.platform(audit_id, Platform)
+    result = score(
+        plan,
+        expand(plan, platform),
+        store.runs(audit_id),
+        platform,
+        load_picture=load_picture,
+        audit_id=audit_id,
+        started_at=entry.started_at,
+        finished_at=entry.finished_at,
+        seconds=entry.seconds,
+    )
+    store.save_result(audit_id, result)
+    return result

@@ -1,0 +1,244 @@
+"""From a plan to its runs, in the order they are made."""
+
+import hashlib
+import json
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from audit.plan import Plan, PlannedRun, Role
+from core.optimization import Configuration
+from core.platforms import Platform
+from core.request import Conditions, Job, ProcessKind, Request
+
+POSITION_BATCH = 4
+"""Pictures in the batches that compare the first place with the last."""
+OTHER_SEED = 1_000_003
+"""Added to a request's seed for its `other-seed` control; batch neighbours get +1, +2, …"""
+
+Group = tuple[PlannedRun, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Subject:
+    """A row of the audit: a configuration, or the baseline under its second name."""
+
+    configuration: Configuration
+    placebo: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.configuration.key}{' (placebo)' if self.placebo else ''}"
+
+
+def expand(plan: Plan, platform: Platform) -> tuple[PlannedRun, ...]:
+    """Every run of the plan, in an order that the plan's `order_seed` alone decides.
+
+    One round per cluster, and inside a round all processes of all configurations shuffled: slow
+    changes of the machine then fall on every row alike, and an audit stopped half-way has equally
+    many clusters everywhere. Timing sessions stand after the first round, after the last, and
+    evenly between. Runs of one group are adjacent, because a process is closed after its last run.
+    """
+    rng = random.Random(plan.order_seed)
+    exec_clusters = {subject.name: _exec_clusters(plan, rng) for subject in _subjects(plan)}
+    rounds: list[list[Group]] = []
+    for cluster in range(len(plan.requests)):
+        groups = [
+            group
+            for subject in _subjects(plan)
+            for group in _cluster_groups(
+                plan, platform, subject, cluster, cluster in exec_clusters[subject.name]
+            )
+        ]
+        rng.shuffle(groups)
+        rounds.append(groups)
+    for place, session in zip(_session_rounds(plan), _sessions(plan, rng), strict=True):
+        rounds[place].extend(session)
+    return tuple(planned for groups in rounds for group in groups for planned in group)
+
+
+def groups_of(planned: Sequence[PlannedRun]) -> dict[str, Group]:
+    """The runs by group, groups in order of their first run."""
+    groups: dict[str, list[PlannedRun]] = {}
+    for run in planned:
+        groups.setdefault(run.group, []).append(run)
+    return {name: tuple(runs) for name, runs in groups.items()}
+
+
+def _subjects(plan: Plan) -> tuple[_Subject, ...]:
+    baseline, *candidates = plan.runnable
+    return (
+        _Subject(configuration=baseline),
+        _Subject(configuration=baseline, placebo=True),
+        *(_Subject(configuration=candidate) for candidate in candidates),
+    )
+
+
+def _exec_clusters(plan: Plan, rng: random.Random) -> set[int]:
+    clusters = range(len(plan.requests))
+    return set(rng.sample(clusters, min(plan.exec_clusters, len(clusters))))
+
+
+def _cluster_groups(
+    plan: Plan, platform: Platform, subject: _Subject, cluster: int, exec_second: bool
+) -> Iterator[Group]:
+    """One subject's processes of one cluster."""
+    request = plan.requests[cluster]
+    maker = _Maker(plan=plan, subject=subject, cluster=cluster)
+    yield tuple(
+        maker.run("determinism", "a", (request,), repeat=repeat) for repeat in range(plan.calls)
+    )
+    second: ProcessKind = "exec" if exec_second else "forked"
+    yield (maker.run("determinism", "b", (request,), process=second),)
+    if subject.placebo:
+        return
+    key = subject.configuration.key
+    by_size = key in plan.axes.get("batch-size", ())
+    by_position = key in plan.axes.get("batch-position", ())
+    sizes = set(plan.batch_sizes if by_size else ()) | ({POSITION_BATCH} if by_position else set())
+    for size in sorted(sizes):
+        first = (request, *_neighbours(request, size - 1))
+        yield (maker.run("batch-size", f"first of {size}", first),)
+    if by_position:
+        last = (*_neighbours(request, POSITION_BATCH - 1), request)
+        yield (maker.run("batch-position", f"last of {POSITION_BATCH}", last),)
+    if key in plan.axes.get("threads", ()):
+        threads = 1 if platform.threads > 1 else 2
+        yield (maker.run("threads", f"{threads} threads", (request,), threads=threads),)
+    if key in plan.axes.get("after-other-work", ()):
+        yield (
+            _other_work(plan, maker),
+            maker.run("after-other-work", "after other work", (request,)),
+        )
+    if subject.configuration == plan.baseline:
+        yield from _controls(plan, maker, request)
+
+
+def _controls(plan: Plan, maker: "_Maker", request: Request) -> Iterator[Group]:
+    if "ulp-nudge" in plan.controls:
+        # An element that every latent of this picture size has, whatever the VAE's factor (≤ 8).
+        seed = f"{plan.order_seed} nudge {maker.cluster}"
+        nudge = random.Random(seed).randrange(4 * (request.width // 8) * (request.height // 8))
+        yield (maker.run("ulp-nudge", "ulp-nudge", (request,), nudge=nudge),)
+    if "other-seed" in plan.controls:
+        other = replace(request, seed=request.seed + OTHER_SEED)
+        yield (maker.run("other-seed", "other-seed", (other,)),)
+
+
+def _other_work(plan: Plan, maker: "_Maker") -> PlannedRun:
+    """Another configuration, prompt, seed and batch size, so that anything left behind can act.
+
+    Which other configuration it is goes round with the clusters.
+    """
+    others = [c for c in plan.runnable if c != maker.subject.configuration]
+    configuration = others[maker.cluster % len(others)] if others else plan.baseline
+    request = plan.requests[(maker.cluster + 1) % len(plan.requests)]
+    batch = _neighbours(request, 2)
+    return maker.run("other-work", "after other work", batch, configuration=configuration)
+
+
+def _neighbours(request: Request, count: int) -> tuple[Request, ...]:
+    return tuple(replace(request, seed=request.seed + n) for n in range(1, count + 1))
+
+
+def _session_rounds(plan: Plan) -> list[int]:
+    """After which round each session stands."""
+    last, gaps = len(plan.requests) - 1, max(1, plan.timing_sessions - 1)
+    sessions = plan.timing_sessions if plan.timing_blocks else 0
+    return [round(last * n / gaps) for n in range(sessions)]
+
+
+def _sessions(plan: Plan, rng: random.Random) -> Iterator[list[Group]]:
+    """Timing sessions, each as its parts; blocks are numbered through, so that a block's number
+    names one baseline run."""
+    others = _subjects(plan)[1:]
+    room = plan.timing_workers - 1 if plan.timing_workers else len(others)
+    block = 1
+    for session in range(plan.timing_sessions if plan.timing_blocks else 0):
+        shuffled = rng.sample(others, len(others))
+        count = len(range(session, plan.timing_blocks, plan.timing_sessions))
+        parts: list[Group] = []
+        for start in range(0, len(shuffled), room):
+            subjects = (_subjects(plan)[0], *shuffled[start : start + room])
+            label = f"timing {session}.{start // room}"
+            parts.append(tuple(_blocks(plan, rng, label, subjects, range(block, block + count))))
+            block += count
+        yield parts
+
+
+def _blocks(
+    plan: Plan, rng: random.Random, label: str, subjects: Sequence[_Subject], blocks: range
+) -> Iterator[PlannedRun]:
+    """The warm-up block, then the scored ones; each a new order of all subjects."""
+    for block in (0, *blocks):
+        cluster = block % len(plan.requests)
+        for subject in rng.sample(subjects, len(subjects)):
+            maker = _Maker(plan=plan, subject=subject, cluster=cluster)
+            yield maker.run("timing", label, (plan.requests[cluster],), block=block)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Maker:
+    """Makes planned runs of one subject in one cluster."""
+
+    plan: Plan
+    subject: _Subject
+    cluster: int
+
+    def run(
+        self,
+        role: Role,
+        label: str,
+        requests: tuple[Request, ...],
+        *,
+        configuration: Configuration | None = None,
+        process: ProcessKind = "forked",
+        threads: int | None = None,
+        nudge: int | None = None,
+        repeat: int = 0,
+        block: int | None = None,
+    ) -> PlannedRun:
+        configuration = configuration or self.subject.configuration
+        conditions = Conditions(threads=threads, process=process, nudge=nudge)
+        place = "" if role == "timing" else f"{self.cluster}/"
+        worker = f"{self.subject.name}/{place}{label}"
+        identity = _identity(
+            plan=self.plan.name,
+            role=role,
+            placebo=self.subject.placebo,
+            configuration=configuration.settings,
+            conditions=asdict(conditions),
+            requests=[_request_facts(request) for request in requests],
+            cluster=self.cluster,
+            process=worker,
+            repeat=repeat,
+            block=block,
+        )
+        return PlannedRun(
+            identity=identity,
+            role=role,
+            configuration=self.subject.configuration,
+            placebo=self.subject.placebo,
+            cluster=self.cluster,
+            process=worker,
+            group=label if role == "timing" else worker,
+            repeat=repeat,
+            block=block,
+            job=Job(
+                id=identity,
+                requests=requests,
+                configuration=configuration,
+                conditions=conditions,
+                capture_steps=role != "timing",
+            ),
+        )
+
+
+def _request_facts(request: Request) -> Mapping[str, Any]:
+    """What a request asks for, its model by digest: a path or a name does not change a picture."""
+    return {**asdict(request), "model": request.model.digest}
+
+
+def _identity(**facts: Any) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

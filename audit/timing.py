@@ -1,0 +1,63 @@
+"""How long a configuration takes and how much memory, from the timing runs of a plan."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from audit.plan import PlannedRun
+from audit.score import TimeRatio
+from audit.statistics import median, spread, time_ratio
+from audit.trials import Runs, done
+
+NOISY = 0.10
+"""Interquartile range ÷ median from which repeats are called noisy, as torch.utils.benchmark."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """One row's figures; None where there were no timing runs."""
+
+    ratio: TimeRatio | None
+    seconds_median: float | None
+    spread: float | None
+    """Interquartile range ÷ median of the ratios: noise that pairing did not take away."""
+    peak_memory_bytes: int | None
+    memory_kind: str
+
+
+def timing(row: Sequence[PlannedRun], baseline: Sequence[PlannedRun], runs: Runs) -> Timing:
+    """Figures of one row's timing runs, paired with the baseline's of the same block and request.
+
+    Block 0 warms up and is left out of everything.
+    """
+    timed = scored(row, runs)
+    partners = {(run.group, run.block, run.cluster): run for run in scored(baseline, runs)}
+    sessions: dict[str, list[tuple[float, float]]] = {}
+    for run in timed:
+        if partner := partners.get((run.group, run.block, run.cluster)):
+            pair = (seconds(run, runs), seconds(partner, runs))
+            if min(pair) > 0:
+                sessions.setdefault(run.group, []).append(pair)
+    peaks = [
+        (memory.peak_bytes, memory.kind)
+        for run in timed
+        if (memory := runs[run.identity].memory).peak_bytes is not None
+    ]
+    peak, kind = max(peaks) if peaks else (None, "")
+    return Timing(
+        ratio=time_ratio([pairs for _, pairs in sorted(sessions.items())]),
+        seconds_median=median([seconds(run, runs) for run in timed]),
+        spread=spread([a / b for pairs in sessions.values() for a, b in pairs]),
+        peak_memory_bytes=peak,
+        memory_kind=kind,
+    )
+
+
+def scored(planned: Sequence[PlannedRun], runs: Runs) -> list[PlannedRun]:
+    """The timing runs that count."""
+    return [run for run in planned if run.role == "timing" and run.block and done(run, runs)]
+
+
+def seconds(planned: PlannedRun, runs: Runs) -> float:
+    """Seconds per picture of one finished run, without load, encoding and saving."""
+    run = runs[planned.identity]
+    return run.timings.picture / len(run.pictures)

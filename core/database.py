@@ -1,0 +1,127 @@
+"""The SQLite file: its migrations, how it is opened, and its errors as sentences."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlite_utils import Database, Migrations
+
+PATIENCE = 30.0
+"""Seconds to wait while another process writes."""
+
+
+def audits_and_runs(db: Database) -> None:
+    db.table("audits").create(
+        {
+            "id": str,
+            "name": str,
+            "plan": str,
+            "platform": str,
+            "model": str,
+            "started_at": str,
+            "finished_at": str,
+            "seconds": float,
+        },
+        pk="id",
+        not_null={"plan", "platform", "model", "started_at", "seconds"},
+    )
+    run = {"audit_id": str, "identity": str, "run": str, "stored_at": str}
+    db.table("runs").create(
+        run,
+        pk=("audit_id", "identity"),
+        foreign_keys=[("audit_id", "audits", "id")],
+        not_null={"run"},
+    )
+    db.table("excluded_runs").create(
+        {"id": int, **run, "reason": str},
+        pk="id",
+        foreign_keys=[("audit_id", "audits", "id")],
+        not_null={"audit_id", "identity", "run", "reason"},
+    )
+    db.table("results").create(
+        {"audit_id": str, "result": str, "saved_at": str},
+        pk="audit_id",
+        foreign_keys=[("audit_id", "audits", "id")],
+        not_null={"result"},
+    )
+    db.table("generations").create(
+        {"id": int, "run": str, "created_at": str}, pk="id", not_null={"run", "created_at"}
+    )
+
+
+STEPS = (audits_and_runs,)
+"""In the order in which they are applied. A released step never changes; a change is a new step."""
+MIGRATIONS = Migrations("seedproof")
+for step in STEPS:
+    MIGRATIONS()(step)
+
+
+class StoreError(Exception):
+    """The file cannot serve; the message is one sentence that says what to do."""
+
+
+def open_database(path: Path) -> Database:
+    """Open or make the file, and bring it to this version's shape.
+
+    Write-ahead logging lets others read while one writes, and a process that is killed leaves
+    every committed transaction behind. Raises StoreError, without having changed the file, where
+    it is not Seedproof's.
+    """
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, timeout=PATIENCE, check_same_thread=False)
+        try:
+            db = Database(connection, execute_plugins=False)
+            _refuse_others(db, path)
+            db.enable_wal()
+            if MIGRATIONS.pending(db):
+                db.execute("begin immediate")
+                MIGRATIONS.apply(db)
+                db.commit()
+            db.execute("pragma foreign_keys = on")
+        except BaseException:
+            connection.close()
+            raise
+    return db
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn what SQLite and the file system say into a StoreError; leave mistakes of ours alone."""
+    try:
+        yield
+    except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+        raise
+    except sqlite3.DatabaseError as error:
+        raise StoreError(f"{path} {_advice(str(error))}") from error
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be used ({error.strerror}): name a file in a folder that you may "
+            "write to."
+        ) from error
+
+
+def _refuse_others(db: Database, path: Path) -> None:
+    """Only an empty file, or one with our migrations and no newer ones, is ours."""
+    applied = {migration.name for migration in MIGRATIONS.applied(db)}
+    if newer := applied - {step.__name__ for step in STEPS}:
+        raise StoreError(
+            f"{path} was written by a newer version of Seedproof ({', '.join(sorted(newer))}): "
+            "update Seedproof, or name another file."
+        )
+    if not applied and set(db.table_names()) - {MIGRATIONS.migrations_table}:
+        raise StoreError(f"{path} is another program's database: name another file.")
+
+
+def _advice(error: str) -> str:
+    if "not a database" in error:
+        return "is not a SQLite database: name another file, or move this one away."
+    if "malformed" in error or "corrupt" in error:
+        return f"is damaged ({error}): restore a copy of it, or start with a new file."
+    if "locked" in error or "busy" in error:
+        return f"has been kept locked by another process for {PATIENCE:.0f} s: try again later."
+    return (
+        f"cannot be used ({error}): name a file in a folder that exists, has room, and that you "
+        "may write to."
+    )

@@ -1,0 +1,80 @@
+"""Where weights come from, and which weights they are."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from core.request import Model, Request
+
+POCKET = "pocket"
+"""The name of the model that lies in the repository."""
+
+
+def resolve(name: str, shipped: Path) -> Model:
+    """Find a model by name: `pocket`, or a folder in diffusers' layout.
+
+    `shipped` is the folder of the shipped model. Raises ValueError with one sentence that says
+    what is accepted.
+    """
+    path = shipped if name == POCKET else Path(name).expanduser()
+    if not (path / "model_index.json").is_file():
+        raise ValueError(
+            f"No model at {name!r}: give {POCKET!r}, or a folder that holds a model_index.json "
+            "(a Stable Diffusion pipeline as diffusers saves it)."
+        )
+    return Model(name=name, path=path.resolve(), digest=digest(path))
+
+
+def digest(path: Path) -> str:
+    """SHA-256 over names and contents of the pipeline's files: its index and its parts' folders.
+
+    What else lies in the folder (a card, pictures, training scripts) does not count.
+    """
+    whole = hashlib.sha256()
+    for file in [path / "model_index.json", *_component_files(path)]:
+        with file.open("rb") as stream:
+            part = hashlib.file_digest(stream, "sha256").hexdigest()
+        whole.update(f"{file.relative_to(path).as_posix()} {part}\n".encode())
+    return whole.hexdigest()
+
+
+def native_size(model: Model) -> int:
+    """The side in pixels that the model was trained at."""
+    return int(_config(model, "unet")["sample_size"]) * scale_factor(model)
+
+
+def scale_factor(model: Model) -> int:
+    """Pixels per latent, in each direction."""
+    return int(2 ** (len(_config(model, "vae")["block_out_channels"]) - 1))
+
+
+def size_step(model: Model) -> int:
+    """Width and height are multiples of this: the VAE's factor times the UNet's halvings."""
+    levels = len(_config(model, "unet")["block_out_channels"])
+    return scale_factor(model) * 2 ** (levels - 1)
+
+
+def check(request: Request) -> None:
+    """Refuse sizes the model cannot have. Raises ValueError with one sentence."""
+    step = size_step(request.model)
+    for name, value in (("width", request.width), ("height", request.height)):
+        if value < step or value % step:
+            below = max(step, value - value % step)
+            raise ValueError(
+                f"{name} must be a multiple of {step} pixels for this model: "
+                f"{below} or {below + step} instead of {value}."
+            )
+    if request.num_inference_steps < 1:
+        raise ValueError("num_inference_steps must be at least 1.")
+
+
+def _component_files(path: Path) -> list[Path]:
+    index = json.loads((path / "model_index.json").read_text())
+    parts = [part for part, value in index.items() if isinstance(value, list) and value[0]]
+    files = (file for part in sorted(parts) for file in (path / part).rglob("*"))
+    return sorted(file for file in files if file.is_file())
+
+
+def _config(model: Model, part: str) -> dict[str, list[int] | int]:
+    config: dict[str, list[int] | int] = json.loads((model.path / part / "config.json").read_text())
+    return config

@@ -1,0 +1,160 @@
+"""All optimizations by slot, and the choice of at most one per slot."""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionPipeline
+
+from core.optimization import Configuration, Optimization, Slot, StepHook
+from core.optimizations.attention import ATTENTION
+from core.optimizations.guidance import MIN_SIGMA
+from core.optimizations.precision import PRECISION
+from core.optimizations.token_merging import TOKEN_MERGING
+from core.platforms import Platform, one_sentence
+from core.record import Record
+from core.request import Job
+
+SLOTS: tuple[Slot, ...] = (ATTENTION, TOKEN_MERGING, MIN_SIGMA, PRECISION)
+OPTIMIZATIONS: tuple[Optimization, ...] = tuple(o for slot in SLOTS for o in slot.options)
+
+OFF = ("off", "none", "0")
+
+
+def configure(choices: Mapping[str, str], platform: Platform) -> Configuration:
+    """A canonical configuration: validated, with the platform's defaults, without what is off.
+
+    A value is `name`, `name:number` or, where a slot's first option takes a number, `number`. Slots
+    that may do nothing take `off`, `none` and `0`, also as the number of a name. Raises ValueError
+    with one sentence that says what to write instead. Slots are sorted by name, so that a slot
+    that a later version adds moves no other.
+    """
+    names = [slot.name for slot in SLOTS]
+    for name in choices:
+        if name not in names:
+            raise ValueError(f"There is no setting {name!r}: choose from {_listed(names)}.")
+    settings = {}
+    for slot in SLOTS:
+        default = slot.default(platform)
+        text = _canonical(slot, choices.get(slot.name, default), can_be_off=default == "off")
+        if text != "off":
+            settings[slot.name] = text
+    return Configuration(tuple(sorted(settings.items())))
+
+
+def _canonical(slot: Slot, text: str, can_be_off: bool) -> str:
+    """One value text for everything that means the same."""
+    name, colon, number = text.strip().lower().partition(":")
+    option = next((o for o in slot.options if o.name == name), None)
+    if option is None and can_be_off and not colon and name in OFF:
+        return "off"
+    if option is None and not colon and _is_number(name):
+        option, number = next((o for o in slot.options if o.parameter), None), name
+    if option is None:
+        choices = _listed([o.name for o in slot.options] + ["off"] * can_be_off)
+        raise ValueError(f"{slot.name} has no option {text!r}: choose from {choices}.")
+    if option.parameter is None:
+        if colon:
+            raise ValueError(f"{slot.name}={option.name} takes no number: leave out {number!r}.")
+        return option.name
+    limits = option.parameter
+    value = limits.default
+    if number or colon:
+        if not _is_number(number) or not limits.minimum <= float(number) <= limits.maximum:
+            raise ValueError(
+                f"{slot.name}={option.name} takes a {limits.label} from {limits.minimum:g} to "
+                f"{limits.maximum:g}, not {number!r}."
+            )
+        value = float(number)
+    return f"{option.name}:{value:g}" if value or not can_be_off else "off"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _listed(names: list[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]
+
+
+def chosen(configuration: Configuration) -> tuple[tuple[Optimization, float | None], ...]:
+    """The options of a configuration with their numbers, in its order.
+
+    Raises ValueError for a configuration of another version that this one does not know.
+    """
+    found = []
+    for name, text in configuration:
+        slot = next((slot for slot in SLOTS if slot.name == name), None)
+        option_name, _, number = text.partition(":")
+        option = next((o for o in slot.options if o.name == option_name), None) if slot else None
+        if option is None:
+            raise ValueError(
+                f"This version has no {name}={text}: make the configuration again, "
+                f"with {_listed([slot.name for slot in SLOTS])}."
+            )
+        found.append((option, float(number) if number else None))
+    return tuple(found)
+
+
+def availability(optimization: Optimization, platform: Platform) -> str | None:
+    """None where a real call on the platform's device and in its dtype succeeded, else why not."""
+    if reason := platform.why_not(optimization.needs):
+        return reason
+    if optimization.probe is not None:
+        try:
+            optimization.probe(torch.device(platform.device), getattr(torch, platform.dtype))
+        except Exception as error:
+            return one_sentence(error)
+    return None
+
+
+def load_arguments(configuration: Configuration) -> dict[str, Any]:
+    """What the chosen options pass to loading the pipeline."""
+    return {key: value for option, _ in chosen(configuration) for key, value in option.load.items()}
+
+
+def prepared_key(configuration: Configuration) -> str:
+    """What has to be prepared, as text: pipelines may be shared only where it is equal."""
+    return " ".join(
+        f"{option.slot}={configuration.get(option.slot)}"
+        for option, _ in chosen(configuration)
+        if option.prepare is not None
+    )
+
+
+def prepare(pipeline: StableDiffusionPipeline, configuration: Configuration) -> None:
+    """Change a freshly loaded pipeline for good."""
+    for option, number in chosen(configuration):
+        if option.prepare is not None:
+            option.prepare(pipeline, number)
+
+
+class StepHooks:
+    """Several hooks as one: a step is guided unless one of them says no."""
+
+    def __init__(self, hooks: list[StepHook]) -> None:
+        self.hooks = hooks
+
+    def guided(self, step: int, sigma: float) -> bool:
+        """Every hook is asked, also after a no: each keeps its own account of the steps."""
+        answers = [hook.guided(step, sigma) for hook in self.hooks]
+        return all(answers)
+
+
+@contextmanager
+def applied(pipeline: StableDiffusionPipeline, job: Job, record: Record) -> Iterator[StepHooks]:
+    """Every chosen option's patch around one job; an exception inside unwinds all of them."""
+    with ExitStack() as stack:
+        hooks = []
+        for option, number in chosen(job.configuration):
+            record.slot(option.slot, job.configuration.get(option.slot))
+            if option.patch is not None:
+                hook = stack.enter_context(option.patch(pipeline, job, number, record))
+                if hook is not None:
+                    hooks.append(hook)
+        yield StepHooks(hooks)

@@ -1,0 +1,59 @@
+"""An attention backend as a value: its kernel, and what has to be seen for it to have run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+Kernel = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]
+"""`kernel(query, key, value, scale)`, each (batch, heads, tokens, head_dim); the query's shape."""
+
+FUSED = ("scaled_dot_product_attention", "_scaled_dot_product")
+"""How the operators of torch's own fused attention begin."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flag:
+    """A global setting that has to stand at every operator of a call."""
+
+    stands: Callable[[], bool]
+    otherwise: str
+    """What was wrong where it did not stand, as the end of a sentence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backend:
+    """One way to compute attention.
+
+    Operators are named without `aten::`; a name here matches every operator that begins with it.
+
+    - `made_of`: groups of names; of each group at least one must be seen.
+    - `excludes`: names of which none may be seen.
+    - `flag`: what must stand during the calls.
+    - `budget`: bytes that one slice of the score matrix of these query and key may take; a backend
+      that has one must be seen cutting.
+    - `needs`: capabilities of `core.platforms.Platform`.
+    """
+
+    name: str
+    summary: str
+    kernel: Kernel
+    made_of: tuple[tuple[str, ...], ...]
+    changes: str = ""
+    excludes: tuple[str, ...] = ()
+    flag: Flag | None = None
+    budget: Callable[[torch.Tensor, torch.Tensor], int] | None = None
+    needs: frozenset[str] = frozenset()
+
+    def probe(self, device: torch.device, dtype: torch.dtype) -> None:
+        """One real call with 64 query tokens, 77 keys and Stable Diffusion's smallest head."""
+        query = torch.ones(1, 2, 64, 40, device=device, dtype=dtype)
+        key = torch.ones(1, 2, 77, 40, device=device, dtype=dtype)
+        with torch.no_grad():
+            out = self.kernel(query, key, key, 40**-0.5)
+        if not torch.allclose(out.float(), torch.ones_like(out, dtype=torch.float32), atol=0.05):
+            raise RuntimeError("the average of ones did not come out as one")
+
+
+def starts_with(names: tuple[str, ...], operator: str) -> bool:
+    return any(operator.startswith(name) for name in names)

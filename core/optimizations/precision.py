@@ -1,0 +1,72 @@
+"""The precision slot: the number format of weights and activations."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from diffusers import StableDiffusionPipeline
+
+from core.optimization import Optimization, Slot
+from core.optimizations.unet_calls import watching_unet
+from core.platforms import Platform
+from core.record import Record
+from core.request import Job
+
+
+@contextmanager
+def patched(
+    dtype: torch.dtype,
+    pipeline: StableDiffusionPipeline,
+    job: Job,
+    parameter: float | None,
+    record: Record,
+) -> Iterator[None]:
+    """Changes nothing, loading did: counts UNet calls by the format of latents and weights."""
+    notes = record.slot("precision", job.configuration.get("precision"))
+
+    def see(sample: torch.Tensor) -> None:
+        for what, seen in (("latents", sample.dtype), ("weights", pipeline.unet.dtype)):
+            notes.counts[f"unet_calls_with_{_name(seen)}_{what}"] += 1
+
+    try:
+        with watching_unet(pipeline, see):
+            yield
+    finally:
+        wrong = sorted(name for name in notes.counts if f"_{_name(dtype)}_" not in name)
+        if wrong:
+            notes.conclude("fell-back", f"the UNet computed otherwise: {', '.join(wrong)}")
+        elif notes.counts:
+            notes.conclude("applied")
+        else:
+            notes.conclude("none", "the UNet was not called")
+
+
+def _name(dtype: torch.dtype) -> str:
+    """`float32` for torch.float32."""
+    return str(dtype).removeprefix("torch.")
+
+
+def _option(name: str, dtype: torch.dtype, summary: str, changes: str) -> Optimization:
+    return Optimization(
+        slot="precision",
+        name=name,
+        summary=summary,
+        changes=changes,
+        needs=frozenset({_name(dtype)}),
+        load={"dtype": dtype},
+        patch=partial(patched, dtype),
+    )
+
+
+def _default(platform: Platform) -> str:
+    """float32 where everybody uses it; else the half precision at hand."""
+    if platform.dtype == "float32" or platform.why_not(BF16.needs):
+        return FP32.name
+    return BF16.name
+
+
+FP32 = _option("fp32", torch.float32, "32-bit numbers.", "Twice the memory of 16 bits.")
+BF16 = _option("bf16", torch.bfloat16, "16-bit numbers with 8 bits of precision.", "Fine detail.")
+
+PRECISION = Slot(name="precision", label="Precision", options=(FP32, BF16), default=_default)

@@ -1,0 +1,105 @@
+"""Fixtures shared by the tests: a tiny random model shaped like Stable Diffusion 1.x."""
+
+import copy
+import os
+from pathlib import Path
+
+# Two threads that spin while they wait for each other are a hundred times slower than one where
+# other programs want the cores too. Read when torch loads its OpenMP, hence before the imports.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import pytest
+import torch
+from diffusers import (
+    AutoencoderKL,
+    EulerDiscreteScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from tokenizers import pre_tokenizers
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+
+def _tiny_tokenizer() -> CLIPTokenizer:
+    """Every byte is a token, inside a word and at its end; nothing is merged."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = letters + [f"{letter}</w>" for letter in letters]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(
+        vocab={token: index for index, token in enumerate(tokens)}, merges=[], model_max_length=77
+    )
+
+
+def _tiny_pipeline() -> StableDiffusionPipeline:
+    """16x16 latents of 4 channels for 128 px, three UNet levels, mid attention in the VAE.
+
+    The weights are random from a fixed seed, and the global generator is left as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(20)
+        unet = UNet2DConditionModel(
+            sample_size=16,
+            block_out_channels=(32, 64, 64),
+            down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+            layers_per_block=1,
+            attention_head_dim=2,
+            cross_attention_dim=32,
+            norm_num_groups=8,
+        )
+        vae = AutoencoderKL(
+            block_out_channels=(8, 8, 16, 16),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            layers_per_block=1,
+            latent_channels=4,
+            norm_num_groups=4,
+            sample_size=128,
+        )
+        text_encoder = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=514,
+                hidden_size=32,
+                intermediate_size=64,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                max_position_embeddings=77,
+                bos_token_id=512,
+                eos_token_id=513,
+            )
+        )
+    pipeline = StableDiffusionPipeline(
+        unet=unet.eval(),
+        vae=vae.eval(),
+        text_encoder=text_encoder.eval(),
+        tokenizer=_tiny_tokenizer(),
+        scheduler=EulerDiscreteScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
+        ),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture(scope="session")
+def _built_pipeline() -> StableDiffusionPipeline:
+    return _tiny_pipeline()
+
+
+@pytest.fixture(scope="session")
+def tiny_model_path(
+    _built_pipeline: StableDiffusionPipeline, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The tiny model as a folder that `StableDiffusionPipeline.from_pretrained` loads."""
+    folder = tmp_path_factory.mktemp("tiny-model")
+    _built_pipeline.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+@pytest.fixture
+def tiny_pipeline(_built_pipeline: StableDiffusionPipeline) -> StableDiffusionPipeline:
+    """A pipeline of the test's own, in float32 on the CPU."""
+    return copy.deepcopy(_built_pipeline)

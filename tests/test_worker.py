@@ -1,0 +1,182 @@
+"""An engine in another process: same bits, cancel, death of either side."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from core.diffusion import DiffusersEngine
+from core.models import resolve
+from core.optimization import Configuration
+from core.optimizations import configure
+from core.platforms import Platform, detect
+from core.request import Conditions, Following, Job, Request, StepEvent
+from core.worker import WorkerEngine
+
+
+@pytest.fixture(scope="module")
+def platform() -> Platform:
+    return detect("cpu")
+
+
+@pytest.fixture
+def job(tiny_model_path: Path, platform: Platform) -> Job:
+    return make_job(tiny_model_path, configure({}, platform), num_inference_steps=3)
+
+
+def make_job(model: Path, configuration: Configuration, num_inference_steps: int) -> Job:
+    request = Request(
+        prompt="a cat",
+        model=resolve(str(model), Path("unused")),
+        seed=5,
+        width=64,
+        height=64,
+        num_inference_steps=num_inference_steps,
+        guidance_scale=5.0,
+    )
+    return Job(id="job", requests=(request,), configuration=configuration)
+
+
+def open_worker(folder: Path, **options: object) -> WorkerEngine:
+    return WorkerEngine(
+        pictures=folder / "pictures",
+        lease_folder=folder / "leases",
+        device="cpu",
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def test_forked_and_execd_workers_give_this_process_bits(
+    tmp_path: Path, platform: Platform, job: Job
+) -> None:
+    here = DiffusersEngine(platform, tmp_path / "here").run(job, Following())
+    assert here.outcome == "ok", here.reason
+    seen = set()
+    for process in ("forked", "exec"):
+        worker = open_worker(tmp_path, process=process)
+        try:
+            first, second = worker.run(job, Following()), worker.run(job, Following())
+        finally:
+            worker.close()
+        assert not worker.alive
+        assert first.outcome == "ok", first.reason
+        assert first.environment.process == process
+        assert first.environment.process_id == second.environment.process_id
+        assert (first.environment.calls_before, second.environment.calls_before) == (0, 1)
+        assert first.environment.fingerprint == platform.fingerprint
+        assert first.pictures[0].latents_sha256 == here.pictures[0].latents_sha256
+        assert first.pictures[0].pixels_sha256 == here.pictures[0].pixels_sha256
+        seen.add(first.environment.process_id)
+    assert len(seen) == 2
+
+
+def test_threads_are_set_before_the_first_job(
+    tmp_path: Path, tiny_model_path: Path, platform: Platform
+) -> None:
+    job = make_job(tiny_model_path, configure({}, platform), 1)
+    pinned = Job(
+        id="pinned",
+        requests=job.requests,
+        configuration=job.configuration,
+        conditions=Conditions(threads=1),
+    )
+    worker = open_worker(tmp_path, threads=1)
+    try:
+        run = worker.run(pinned, Following())
+    finally:
+        worker.close()
+    assert run.outcome == "ok", run.reason
+    assert run.environment.threads == 1
+    assert run.environment.fingerprint == platform.fingerprint
+    assert torch.get_num_threads() == platform.threads
+
+
+def test_cancel_frees_the_worker_within_a_step(
+    tmp_path: Path, tiny_model_path: Path, platform: Platform, job: Job
+) -> None:
+    long = make_job(tiny_model_path, configure({}, platform), 1000)
+    worker = open_worker(tmp_path)
+    stop = threading.Event()
+    events: list[StepEvent] = []
+
+    def on_step(event: StepEvent) -> None:
+        events.append(event)
+        stop.set()
+
+    try:
+        cancelled = worker.run(long, Following(step=on_step, stop=stop.is_set))
+        after = worker.run(job, Following())
+    finally:
+        worker.close()
+    assert cancelled.outcome == "cancelled"
+    assert len(cancelled.timings.steps) < 500
+    assert after.outcome == "ok", after.reason
+    assert len(after.timings.steps) == 3
+
+
+def test_a_killed_worker_is_a_failed_run_and_can_be_replaced(
+    tmp_path: Path, tiny_model_path: Path, platform: Platform, job: Job
+) -> None:
+    long = make_job(tiny_model_path, configure({}, platform), 1000)
+    worker = open_worker(tmp_path, replace_dead=True)
+
+    def kill(event: StepEvent) -> None:
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGKILL)
+
+    try:
+        killed = worker.run(long, Following(step=kill))
+        after = worker.run(job, Following())
+    finally:
+        worker.close()
+    assert killed.outcome == "failed"
+    assert "signal SIGKILL" in killed.reason
+    assert after.outcome == "ok", after.reason
+    assert after.environment.process_id != killed.environment.process_id
+
+
+PARENT = """
+import sys
+from pathlib import Path
+from core.request import Following
+from core.worker import WorkerEngine
+from tests.test_worker import make_job
+from core.optimizations import configure
+from core.platforms import detect
+
+if __name__ == "__main__":
+    folder, model, process = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    worker = WorkerEngine(
+        pictures=folder / "pictures", lease_folder=folder, device="cpu", process=process
+    )
+    job = make_job(model, configure({}, detect("cpu")), 1000)
+    worker.run(job, Following(step=lambda event: print(worker.pid, flush=True)))
+"""
+
+
+@pytest.mark.parametrize("process", ["forked", "exec"])
+def test_a_worker_does_not_outlive_a_killed_parent(
+    tmp_path: Path, tiny_model_path: Path, process: str
+) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    parent = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path), str(tiny_model_path), process],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    assert parent.stdout is not None
+    with parent, parent.stdout:
+        pid = int(parent.stdout.readline())
+        family = [psutil.Process(pid), *psutil.Process(parent.pid).children(recursive=True)]
+        parent.kill()
+        parent.wait()
+        _, alive = psutil.wait_procs(family, timeout=5)
+    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []

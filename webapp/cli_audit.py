@@ -1,0 +1,190 @@
+"""`seedproof audit`, `recommend` and `report`: judging from the terminal."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from audit.score import Audit, Goal
+from core.request import Conditions
+from core.store import Store
+from core.worker import WorkerEngine
+from webapp.places import Places, places
+from webapp.terminal import BadInput, interruptible, print_json, say, tell
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+Database = Annotated[Path | None, typer.Option("--db", help="The database; pictures beside it.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(audit)
+    app.command()(recommend)
+    app.command()(report)
+
+
+def audit(
+    plan: Annotated[str, typer.Option(help="A plan's name, or a TOML file.")] = "quick",
+    model: Annotated[str, typer.Option(help="pocket, or a folder.")] = "pocket",
+    resume: Annotated[str | None, typer.Option(help="Continue the audit with this id.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Clusters (prompt × seed) instead of the plan's.", min=1)
+    ] = None,
+    as_json: Json = False,
+    database: Database = None,
+) -> None:
+    """Rerun identical seeds across settings; say what repeats, what drifts, and what is fast."""
+    from audit.estimate import estimate
+    from audit.execution import run_audit
+    from audit.judgement import judge
+    from audit.pictures import load_picture
+    from audit.plan import Plan
+    from audit.plan_file import load_plan
+    from audit.report import write_report
+    from audit.schedule import expand
+    from core.models import resolve
+    from core.platforms import detect
+    from core.request import Model
+
+    place = places(database)
+    platform = detect()
+    with Store(place.database) as store:
+        if resume is None:
+            chosen = resolve(model, place.shipped_model)
+            todo = load_plan(place.plan(plan), chosen, platform, clusters=seeds)
+        else:
+            chosen, todo = store.model(resume, Model), store.plan(resume, Plan)
+        planned = expand(todo, platform)
+        done = store.identities(resume) if resume else frozenset()
+        tell(f"{todo.name}: {estimate(planned, done=done)}")
+        with interruptible() as stop, _bar(len(planned)) as (bar, task):
+            audit_id = run_audit(
+                store,
+                todo,
+                platform,
+                chosen,
+                lambda conditions: _open_worker(conditions, platform.device, store, place),
+                audit_id=resume,
+                on_progress=lambda at: bar.update(
+                    task,
+                    completed=at.done,
+                    what=f"{at.planned.role} {at.planned.configuration.key}",
+                ),
+                stop=stop.is_set,
+            )
+        result = judge(store, audit_id)
+        page = place.reports / f"{audit_id}.html"
+        write_report(result, page, load_picture)
+    if as_json:
+        print_json(result)
+    else:
+        _show(result)
+        say(f"report: {page}")
+    if not result.complete:
+        tell(f"not complete: seedproof audit --resume {audit_id}")
+        raise typer.Exit(130)
+
+
+def recommend(
+    goal: Annotated[str, typer.Option(help=f"One of {', '.join(get_args(Goal))}.")] = "same-look",
+    max_memory: Annotated[float | None, typer.Option(help="GB (10⁹ bytes) at most.")] = None,
+    audit_id: Annotated[str | None, typer.Option("--audit", help="An audit's id.")] = None,
+    as_json: Json = False,
+    database: Database = None,
+) -> None:
+    """A configuration for this platform, with the evidence; exits 1 where nothing qualifies."""
+    from audit.recommendation import recommend as judge_goal
+    from audit.recommendation import stale
+    from core.platforms import detect
+
+    if goal not in get_args(Goal):
+        raise BadInput(f"Unknown goal {goal!r}: choose one of {', '.join(get_args(Goal))}.")
+    result = _result(places(database), audit_id)
+    platform = detect()
+    answer = judge_goal(
+        result.scores,
+        goal,
+        baseline=result.baseline,
+        max_memory_bytes=None if max_memory is None else int(max_memory * 1e9),
+        platform_fingerprint=result.platform.fingerprint,
+        audit_id=result.audit_id,
+    )
+    old = stale(answer, platform)
+    if as_json:
+        print_json({"recommendation": answer, "stale": old})
+    else:
+        say(answer.reason)
+        for sentence in answer.evidence:
+            say(f"  {sentence}")
+        if answer.ties:
+            say(f"  cannot be told apart in time from: {'; '.join(answer.ties)}")
+        for loser in answer.losers:
+            say(f"  not {loser.key}: {loser.reason}")
+        if old:
+            say(f"  stale: {old}")
+    if answer.configuration is None:
+        raise typer.Exit(1)
+
+
+def report(
+    audit_id: Annotated[str, typer.Argument(metavar="AUDIT", help="An audit's id.")],
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")],
+    database: Database = None,
+) -> None:
+    """One HTML file that a person reads: pictures, verdicts, evidence."""
+    from audit.pictures import load_picture
+    from audit.report import write_report
+
+    if not out.parent.is_dir():
+        raise BadInput(f"There is no folder {str(out.parent)!r}: make it first, or choose another.")
+    write_report(_result(places(database), audit_id), out, load_picture)
+    say(str(out))
+
+
+def _result(place: Places, audit_id: str | None) -> Audit:
+    """The named audit, judged anew; without a name the latest complete one."""
+    from audit.judgement import judge
+
+    with Store(place.database) as store:
+        if audit_id is None:
+            complete = [entry.id for entry in store.audits() if entry.finished_at]
+            if not complete:
+                raise BadInput("No audit is complete yet: run seedproof audit first.")
+            audit_id = complete[0]
+        return judge(store, audit_id)
+
+
+def _show(result: Audit) -> None:
+    from audit.table import table
+
+    console = Console()
+    console.print(table(result))
+    for goal, answer in result.recommendations.items():
+        console.print(f"[bold]{goal}[/bold]: {answer.key or 'nothing'}", highlight=False)
+        console.print(f"  {answer.reason}", highlight=False, markup=False)
+
+
+def _open_worker(conditions: Conditions, device: str, store: Store, place: Places) -> WorkerEngine:
+    return WorkerEngine(
+        pictures=store.pictures,
+        lease_folder=place.leases,
+        device=device,
+        process="exec" if conditions.process == "exec" else "forked",
+        threads=conditions.threads,
+    )
+
+
+@contextmanager
+def _bar(total: int) -> Iterator[tuple[Progress, TaskID]]:
+    """Progress on standard error: what ran last, how many of how many, time left."""
+    columns = (
+        BarColumn(20),
+        TextColumn("{task.completed} of {task.total}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[what]}", markup=False),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        yield bar, bar.add_task("", total=total, what="starting")

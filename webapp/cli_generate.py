@@ -1,0 +1,210 @@
+"""`seedproof generate`: pictures from the terminal."""
+
+import inspect
+import shutil
+import sys
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from core.lease import lease
+from core.models import check, native_size, resolve
+from core.request import Following, Job, Request, StepEvent
+from core.run import Run
+from core.store import Store
+from webapp.places import places
+from webapp.terminal import BadInput, interruptible, print_json, say
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(with_slots(generate))
+
+
+def with_slots(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command one option for each slot, collected into its argument `settings`."""
+    from core.optimizations import SLOTS
+
+    signature = inspect.signature(command)
+    options = [
+        inspect.Parameter(
+            slot.name.replace("-", "_"),
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[
+                str | None,
+                typer.Option(
+                    f"--{slot.name}",
+                    metavar="NAME" if all(o.parameter is None for o in slot.options) else "VALUE",
+                    help=f"{slot.label}: {', '.join(o.name for o in slot.options)}.",
+                ),
+            ],
+        )
+        for slot in SLOTS
+    ]
+
+    def collecting(**arguments: Any) -> None:
+        settings = {slot.name: arguments.pop(slot.name.replace("-", "_")) for slot in SLOTS}
+        command(settings={k: v for k, v in settings.items() if v is not None}, **arguments)
+
+    own = [p for p in signature.parameters.values() if p.name != "settings"]
+    collecting.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + options
+    )
+    collecting.__name__, collecting.__doc__ = command.__name__, command.__doc__
+    return collecting
+
+
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What the picture shows.")],
+    settings: dict[str, str],
+    negative: Annotated[str, typer.Option(help="What it should not show.")] = "",
+    seed: Annotated[int, typer.Option(help="Picture i has seed + i.", min=0)] = 0,
+    num_inference_steps: Annotated[int, typer.Option(help="Denoising steps.", min=1)] = 20,
+    guidance_scale: Annotated[float, typer.Option(help="1 or less: no guidance.")] = 7.0,
+    width: Annotated[int | None, typer.Option(help="Pixels; the model's own if left out.")] = None,
+    height: Annotated[int | None, typer.Option(help="Pixels; the model's own if left out.")] = None,
+    sampler: Annotated[str, typer.Option(help="Sampler by its usual name.")] = "Euler",
+    batch_size: Annotated[int, typer.Option(help="Pictures computed together.", min=1)] = 1,
+    batch_count: Annotated[int, typer.Option(help="Batches, one after another.", min=1)] = 1,
+    model: Annotated[str, typer.Option(help="pocket, or a folder.")] = "pocket",
+    out: Annotated[Path | None, typer.Option(help="Copy the picture there (PNG).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    database: Annotated[Path | None, typer.Option("--db", help="The database.")] = None,
+) -> None:
+    """Make pictures under chosen optimizations."""
+    from core.diffusion import DiffusersEngine
+    from core.optimizations import availability, chosen, configure
+    from core.platforms import detect
+
+    place = places(database)
+    chosen_model = resolve(model, place.shipped_model)
+    platform = detect()
+    configuration = configure(settings, platform)
+    for optimization, _ in chosen(configuration):
+        if why_not := availability(optimization, platform):
+            raise BadInput(f"{optimization.slot} {optimization.name} cannot run here: {why_not}.")
+    native = native_size(chosen_model)
+    requests = [
+        Request(
+            prompt=prompt,
+            negative_prompt=negative,
+            model=chosen_model,
+            seed=seed + i,
+            width=width or native,
+            height=height or native,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            sampler=sampler,
+        )
+        for i in range(batch_size * batch_count)
+    ]
+    check(requests[0])
+    targets = _targets(out, requests)
+    jobs = [
+        Job(
+            id=uuid.uuid4().hex,
+            requests=tuple(requests[i : i + batch_size]),
+            configuration=configuration,
+        )
+        for i in range(0, len(requests), batch_size)
+    ]
+    store = Store(place.database)
+    engine = DiffusersEngine(platform, store.pictures)
+    runs = []
+    with interruptible() as stop:
+        for number, job in enumerate(jobs, 1):
+            watch = Following(step=_progress(number, len(jobs)), stop=stop.is_set)
+            with lease(platform.device, place.leases, stop.is_set):
+                run = engine.run(job, watch)
+            store.save_generation(run)
+            runs.append(run)
+            if run.outcome != "ok":
+                break
+    pictures = [picture for run in runs for picture in run.pictures]
+    for picture, target in zip(pictures, targets, strict=False):
+        if target and picture.path:
+            shutil.copyfile(picture.path, target)
+    if as_json:
+        print_json(_document(runs, targets))
+    else:
+        _show(runs, targets)
+    if runs[-1].outcome == "cancelled":
+        raise KeyboardInterrupt
+    if runs[-1].outcome == "failed":
+        raise BadInput(runs[-1].reason)
+
+
+def _targets(out: Path | None, requests: list[Request]) -> list[Path | None]:
+    """Where each picture is copied: FILE itself for one, FILE-SEED for several."""
+    if out is None:
+        return [None for _ in requests]
+    if out.suffix.lower() != ".png":
+        raise BadInput(f"--out takes a .png file, not {out.name!r}.")
+    if not out.parent.is_dir():
+        raise BadInput(f"There is no folder {str(out.parent)!r}: make it first, or choose another.")
+    if len(requests) == 1:
+        return [out]
+    return [out.with_name(f"{out.stem}-{request.seed}{out.suffix}") for request in requests]
+
+
+def _progress(number: int, count: int) -> Callable[[StepEvent], None]:
+    def show(event: StepEvent) -> None:
+        batch = f"batch {number} of {count}, " if count > 1 else ""
+        end = "\n" if event.step == event.num_inference_steps else "\r"
+        text = f"  {batch}step {event.step} of {event.num_inference_steps}"
+        print(text, end=end, file=sys.stderr, flush=True)
+
+    return show
+
+
+def _document(runs: list[Run], targets: list[Path | None]) -> dict[str, Any]:
+    pictures = [picture for run in runs for picture in run.pictures]
+    first = runs[0]
+    return {
+        "outcome": runs[-1].outcome,
+        "reason": runs[-1].reason,
+        "images": [
+            {
+                "path": target or picture.path,
+                "pixels_sha256": picture.pixels_sha256,
+                "seed": picture.request.seed,
+            }
+            for picture, target in zip(pictures, targets, strict=False)
+        ],
+        "requested": first.job.configuration.as_dict(),
+        "effective": {
+            slot.slot: {
+                "effect": slot.effect,
+                "counts": slot.counts,
+                "operators": slot.operators,
+                "reason": slot.reason,
+            }
+            for slot in first.effective.slots
+        },
+        "notes": [note for run in runs for note in run.effective.notes],
+        "seconds": {
+            stage: round(sum(getattr(run.timings, stage) for run in runs), 4)
+            for stage in ("load", "encode", "denoise", "decode", "save")
+        },
+        "peak_memory_bytes": max((run.memory.peak_bytes or 0 for run in runs), default=0) or None,
+        "memory_kind": first.memory.kind,
+    }
+
+
+def _show(runs: list[Run], targets: list[Path | None]) -> None:
+    pictures = [picture for run in runs for picture in run.pictures]
+    for picture, target in zip(pictures, targets, strict=False):
+        say(f"{target or picture.path}  seed {picture.request.seed}")
+    run = runs[0]
+    for slot in run.effective.slots:
+        counts = ", ".join(f"{name} {value:g}" for name, value in slot.counts.items())
+        detail = slot.reason if slot.effect != "applied" else counts
+        say(f"  {slot.slot} {slot.requested}: {slot.effect}{f' ({detail})' if detail else ''}")
+    for note in dict.fromkeys(note for run in runs for note in run.effective.notes):
+        say(f"  note: {note}")
+    seconds = sum(run.timings.picture for run in runs) / max(1, len(pictures))
+    peak = max(run.memory.peak_bytes or 0 for run in runs)
+    say(f"  {seconds:.2f} s per picture, peak memory {peak / 1e9:.2f} GB ({run.memory.kind})")

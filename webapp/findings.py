@@ -1,0 +1,73 @@
+"""What the stored audits say about this platform and this model."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from audit.score import Audit, Score
+from core.database import StoreError
+from core.optimization import Configuration
+from core.platforms import Platform
+from core.request import Model
+from core.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One configuration's row, and the audit it stands in."""
+
+    audit: Audit
+    score: Score
+
+
+class Findings:
+    """Reads results once each; a result that was judged anew is read again."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._read = lru_cache(maxsize=16)(self._result)
+
+    def audit(self, audit_id: str) -> Audit | None:
+        """The stored result, None where nothing was judged yet or there is no such audit."""
+        try:
+            entry = self._store.audit(audit_id)
+        except StoreError:
+            return None
+        return self._read(entry.id, entry.runs, entry.finished_at)
+
+    def latest(self, platform: Platform, model: Model) -> Audit | None:
+        """What a recommendation can rest on: complete and from here, else complete and not from
+        here, else whatever was judged; the latest of the best kind."""
+        best: tuple[tuple[bool, bool, bool], Audit] | None = None
+        for entry in self._store.audits():
+            result = self._read(entry.id, entry.runs, entry.finished_at)
+            if result is None or not result.scores:
+                continue
+            rank = (
+                result.model_digest == model.digest,
+                result.complete,
+                result.platform.fingerprint == platform.fingerprint,
+            )
+            if best is None or rank > best[0]:
+                best = rank, result
+        return best[1] if best else None
+
+    def of(
+        self, configuration: Configuration, platform: Platform, model: Model
+    ) -> Finding | None:
+        """The newest evidence about one configuration, from this platform and model only."""
+        for entry in self._store.audits():
+            result = self._read(entry.id, entry.runs, entry.finished_at)
+            if (
+                result is None
+                or result.model_digest != model.digest
+                or result.platform.fingerprint != platform.fingerprint
+            ):
+                continue
+            for score in result.scores:
+                if score.key == configuration.key and not score.placebo and score.runs:
+                    return Finding(audit=result, score=score)
+        return None
+
+    def _result(self, audit_id: str, runs: int, finished_at: str | None) -> Audit | None:
+        """`runs` and `finished_at` only say when a result may have changed."""
+        return self._store.result(audit_id, Audit)

@@ -1,0 +1,245 @@
+"""A queue in front of one engine: fair between people, and a cancel that frees the engine.
+
+Gradio's own queue gives a cancelled event's place to the next one while the first still computes,
+and forgets a job when its tab closes. So jobs run here, in a thread of ours, and pages only look.
+"""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from core.engine import Engine
+from core.request import Following, Job, StepEvent
+from core.run import Environment, Run
+
+State = Literal["waiting", "running", "ok", "cancelled", "failed"]
+
+CLOSED: tuple[State, ...] = ("ok", "cancelled", "failed")
+"""States that never change again."""
+
+
+class QueueFull(Exception):
+    """Too many jobs of one person are waiting; the text is for that person."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ticket:
+    """A job in the queue, as it stood at one moment."""
+
+    job: Job
+    owner: str
+    state: State
+    ahead: int = 0
+    """Jobs that will be done before this one begins."""
+    step: StepEvent | None = None
+    """The newest step."""
+    seconds: float = 0.0
+    """Since the job began to run; its whole time once it ended."""
+    denoising: float = 0.0
+    """Seconds spent in steps so far."""
+    run: Run | None = None
+    reason: str = ""
+    """One sentence for people where the state is `failed` or `cancelled`."""
+
+    @property
+    def closed(self) -> bool:
+        return self.state in CLOSED
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds of steps still to come, from the steps seen; None before the first."""
+        if self.step is None:
+            return None
+        return self.denoising / self.step.step * (self.step.num_inference_steps - self.step.step)
+
+
+@dataclass
+class _Entry:
+    """A job's changing state; only touched under the queue's lock."""
+
+    job: Job
+    owner: str
+    state: State = "waiting"
+    step: StepEvent | None = None
+    started: float = 0.0
+    seconds: float = 0.0
+    denoising: float = 0.0
+    run: Run | None = None
+    reason: str = ""
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+class JobQueue:
+    """Runs jobs one at a time on an engine, the person served longest ago first.
+
+    - `finished` is told every run, whatever its outcome, before its ticket closes.
+    - `waiting_per_owner` keeps one person from filling the queue.
+    - `remembered` closed tickets are kept for whoever still looks.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        finished: Callable[[Run], None] = lambda run: None,
+        *,
+        waiting_per_owner: int = 8,
+        remembered: int = 200,
+    ) -> None:
+        self._engine = engine
+        self._finished = finished
+        self._waiting_per_owner = waiting_per_owner
+        self._remembered = remembered
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._served: dict[str, int] = {}
+        self._changed = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._work, name="seedproof-jobs", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Job, owner: str) -> Ticket:
+        """Put a job at the end of its owner's line. Raises QueueFull."""
+        with self._changed:
+            if self._closing:
+                raise QueueFull("The server is stopping: reload the page in a moment.")
+            mine = [entry for entry in self._waiting() if entry.owner == owner]
+            if len(mine) >= self._waiting_per_owner:
+                raise QueueFull(
+                    f"You already have {len(mine)} pictures waiting: "
+                    "let one finish, or cancel one, and try again."
+                )
+            self._entries[job.id] = _Entry(job, owner)
+            self._forget()
+            self._changed.notify_all()
+            return self._ticket(self._entries[job.id])
+
+    def look(self, job_id: str) -> Ticket | None:
+        """The ticket as it is now; None where the queue never knew it or has forgotten it."""
+        with self._changed:
+            entry = self._entries.get(job_id)
+            return None if entry is None else self._ticket(entry)
+
+    def cancel(self, job_id: str) -> None:
+        """A waiting job never starts; a running one stops before its next step."""
+        with self._changed:
+            entry = self._entries.get(job_id)
+            if entry is None or entry.state in CLOSED:
+                return
+            entry.stop.set()
+            if entry.state == "waiting":
+                entry.state, entry.reason = "cancelled", "Cancelled before it began."
+                self._changed.notify_all()
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything runs or waits."""
+        with self._changed:
+            return self._is_busy()
+
+    def wait_until_idle(self, timeout: float) -> bool:
+        """Sleep until nothing runs or waits; False where the time ran out first."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._is_busy(), timeout)
+
+    def close(self, timeout: float = 10.0) -> None:
+        """Cancel everything and end the thread."""
+        with self._changed:
+            self._closing = True
+            for entry in self._entries.values():
+                entry.stop.set()
+            self._changed.notify_all()
+        self._thread.join(timeout)
+
+    def _is_busy(self) -> bool:
+        return any(entry.state not in CLOSED for entry in self._entries.values())
+
+    def _waiting(self) -> list[_Entry]:
+        return [entry for entry in self._entries.values() if entry.state == "waiting"]
+
+    def _order(self) -> list[_Entry]:
+        """The waiting entries in the order they will be served, if nobody else comes."""
+        waiting, served = self._waiting(), dict(self._served)
+        order: list[_Entry] = []
+        while waiting:
+            chosen = min(waiting, key=lambda entry: served.get(entry.owner, -1))
+            served[chosen.owner] = max(served.values(), default=0) + 1
+            waiting.remove(chosen)
+            order.append(chosen)
+        return order
+
+    def _ticket(self, entry: _Entry) -> Ticket:
+        ahead = 0
+        if entry.state == "waiting":
+            running = any(other.state == "running" for other in self._entries.values())
+            ahead = self._order().index(entry) + running
+        running_for = time.monotonic() - entry.started if entry.state == "running" else None
+        return Ticket(
+            job=entry.job,
+            owner=entry.owner,
+            state=entry.state,
+            ahead=ahead,
+            step=entry.step,
+            seconds=entry.seconds if running_for is None else running_for,
+            denoising=entry.denoising,
+            run=entry.run,
+            reason=entry.reason,
+        )
+
+    def _forget(self) -> None:
+        closed = [job_id for job_id, entry in self._entries.items() if entry.state in CLOSED]
+        for job_id in closed[: max(0, len(closed) - self._remembered)]:
+            del self._entries[job_id]
+        owners = {entry.owner for entry in self._entries.values()}
+        self._served = {owner: n for owner, n in self._served.items() if owner in owners}
+
+    def _work(self) -> None:
+        while (entry := self._next()) is not None:
+            run = self._run(entry)
+            try:
+                self._finished(run)
+            except Exception as error:
+                run = _failed(entry.job, f"The picture was made but could not be kept: {error}")
+            with self._changed:
+                entry.run, entry.state, entry.reason = run, run.outcome, run.reason
+                entry.seconds = time.monotonic() - entry.started
+                self._changed.notify_all()
+
+    def _next(self) -> _Entry | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing or bool(self._waiting()))
+            if self._closing:
+                return None
+            entry = self._order()[0]
+            self._served[entry.owner] = max(self._served.values(), default=0) + 1
+            entry.state, entry.started = "running", time.monotonic()
+            return entry
+
+    def _run(self, entry: _Entry) -> Run:
+        def on_step(event: StepEvent) -> None:
+            with self._changed:
+                entry.step = event
+                entry.denoising += event.seconds
+
+        try:
+            return self._engine.run(entry.job, Following(step=on_step, stop=entry.stop.is_set))
+        except Exception as error:
+            what = str(error).strip().splitlines()[:1] or [type(error).__name__]
+            return _failed(entry.job, f"The engine broke: {what[0]}")
+
+
+def _failed(job: Job, reason: str) -> Run:
+    """A failed run of an engine that could not report one; nothing is known about where."""
+    nowhere = Environment(
+        fingerprint="",
+        device="",
+        threads=0,
+        instruction_set="",
+        process="same",
+        process_id="",
+        calls_before=0,
+        versions={},
+        started_at="",
+    )
+    return Run(job=job, outcome="failed", environment=nowhere, reason=reason)

@@ -1,0 +1,198 @@
+"""One run as a reader sees it: the picture, what it took, and what really acted."""
+
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from urllib.parse import quote
+
+from audit.units import gigabytes
+from core.optimization import Slot
+from core.request import Request
+from core.run import Effect, Memory, Picture, Run, SlotEffect
+from webapp.jobs import Ticket
+from webapp.words import Tone, about, chip, seconds, short
+
+EFFECT_WORDS: Mapping[Effect, tuple[str, Tone]] = {
+    "applied": ("applied", "good"),
+    "none": ("had no effect", "bad"),
+    "fell-back": ("fell back", "care"),
+}
+_CRISP_BELOW = 256
+"""Pictures smaller than this are shown enlarged with their pixels sharp, as they are."""
+
+EMPTY = (
+    '<div class="sp-card sp-stage"><div class="sp-empty"><h2>Your picture appears here</h2>'
+    "<p>Pick an example or write a prompt, then press Generate. You also get the seed, the time "
+    "each stage took, and which of the settings really acted.</p></div></div>"
+)
+
+
+def url(path: Path) -> str:
+    """A picture's address, relative to the app's root."""
+    return f"./gradio_api/file={quote(str(path))}"
+
+
+def problem(sentence: str, again: str = "") -> str:
+    """What went wrong, and what to do, in place of the picture."""
+    more = f" {escape(again)}" if again else ""
+    return (
+        '<div class="sp-card sp-stage"><div class="sp-alert sp-bad" role="alert">'
+        f"{escape(sentence)}{more}</div></div>"
+    )
+
+
+def working(ticket: Ticket) -> str:
+    """A ticket that is not closed: its place in the queue, or its step with what remains."""
+    request = ticket.job.requests[0]
+    event = ticket.step
+    if ticket.state == "waiting":
+        words = _ahead(ticket.ahead)
+    elif event is None:
+        words = "Getting the model ready"
+    elif event.step == event.num_inference_steps:
+        words = "Decoding the picture"
+    else:
+        words = f"Step {event.step} of {event.num_inference_steps}"
+    done = 0.0 if event is None else event.step / event.num_inference_steps
+    left = "" if ticket.remaining is None or done == 1 else f"{about(ticket.remaining)} left"
+    preview = ""
+    if event is not None and event.preview_png is not None:
+        source = f"data:image/png;base64,{b64encode(event.preview_png).decode()}"
+        preview = f'<figure>{_image(source, request, "Preview")}</figure>'
+    return (
+        f'<div class="sp-card sp-stage sp-working" data-run="{escape(ticket.job.id)}">{preview}'
+        f'<div class="sp-progress"><p role="status"><span>{escape(words)}</span>'
+        f'<span class="sp-note sp-figures">{escape(left or seconds(ticket.seconds))}</span></p>'
+        f'<div class="sp-bar-track"><span style="width:{done:.1%}"></span></div></div></div>'
+    )
+
+
+def finished(run: Run) -> str:
+    """The picture itself, by its file."""
+    if run.outcome != "ok" or not run.pictures:
+        return problem(run.reason or "No picture was made.", _advice(run))
+    picture = run.pictures[0]
+    if picture.path is None or not picture.path.is_file():
+        return problem("The picture's file is gone.", "Generate it again: the seed is below.")
+    request = picture.request
+    source = url(picture.path)
+    return (
+        f'<div class="sp-card sp-stage" data-run="{escape(run.job.id)}">'
+        f"<figure>{_image(source, request, 'Picture')}"
+        f'<figcaption class="sp-caption"><span>Seed <b class="sp-figures">{request.seed}</b> · '
+        f"{request.width} × {request.height} · {seconds(run.timings.picture)}</span>"
+        f'<a href="{source}" download="seedproof-{request.seed}-{short(picture.pixels_sha256)}.png">'
+        "Download PNG</a></figcaption></figure></div>"
+    )
+
+
+def facts(run: Run, slots: Sequence[Slot]) -> str:
+    """Below the picture: what acted, what it took, and what identifies it."""
+    if not run.pictures:
+        return ""
+    return (
+        f'<section class="sp-card"><h2 class="sp-title">What really acted</h2>'
+        f"{_effects(run, slots)}</section>"
+        f'<section class="sp-card"><h2 class="sp-title">What it took</h2>{_took(run)}</section>'
+    )
+
+
+def _image(source: str, request: Request, what: str) -> str:
+    crisp = ' class="sp-crisp"' if max(request.width, request.height) < _CRISP_BELOW else ""
+    return (
+        f'<img src="{escape(source)}" alt="{what}: {escape(request.prompt)}"{crisp} '
+        f'width="{request.width}" height="{request.height}">'
+    )
+
+
+def _ahead(ahead: int) -> str:
+    if ahead == 0:
+        return "Next in line"
+    return f"{ahead} picture{'s' if ahead > 1 else ''} before yours"
+
+
+def _advice(run: Run) -> str:
+    if run.outcome == "cancelled":
+        return "The engine is free: press Generate whenever you like."
+    return "" if run.reason.count(":") else "Press Generate to try again."
+
+
+def _effects(run: Run, slots: Sequence[Slot]) -> str:
+    labels = {slot.name: slot.label for slot in slots}
+    quiet = [effect for effect in run.effective.slots if effect.effect == "applied"]
+    loud = [effect for effect in run.effective.slots if effect.effect != "applied"]
+    notes = "".join(
+        f'<p class="sp-alert"><b>Note.</b> {escape(note)}</p>' for note in run.effective.notes
+    )
+    if not run.effective.slots:
+        return f'{notes}<p class="sp-hint">Nothing was asked for beyond plain computing.</p>'
+    rows = "".join(_effect(effect, labels) for effect in (*loud, *quiet))
+    return (
+        f'{notes}<div class="sp-scroll"><table class="sp-table" id="effective"><thead><tr>'
+        "<th>Setting</th><th>Asked for</th><th>What happened</th><th>Evidence</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _effect(effect: SlotEffect, labels: Mapping[str, str]) -> str:
+    word, tone = EFFECT_WORDS[effect.effect]
+    loud = effect.effect != "applied"
+    counts = ", ".join(
+        f"{name.replace('_', ' ')} {value:g}" for name, value in effect.counts.items()
+    )
+    operators = ", ".join(f"{name} × {count}" for name, count in effect.operators.items())
+    evidence = escape(effect.reason) if loud else ""
+    if counts:
+        evidence += f'<div class="sp-note sp-figures">{escape(counts)}</div>'
+    if operators:
+        evidence += (
+            f"<details><summary class=sp-note>operators</summary>"
+            f'<div class="sp-mono">{escape(operators)}</div></details>'
+        )
+    return (
+        f'<tr{" class=sp-loud" if loud else ""} data-effect="{effect.effect}">'
+        f"<td>{escape(labels.get(effect.slot, effect.slot))}</td>"
+        f"<td>{escape(effect.requested)}</td><td>{chip(word, tone)}</td><td>{evidence}</td></tr>"
+    )
+
+
+def _took(run: Run) -> str:
+    timings, picture = run.timings, run.pictures[0]
+    stages = (
+        ("text", timings.encode),
+        (f"{len(timings.steps)} steps", timings.denoise),
+        ("decoding", timings.decode),
+        ("saving", timings.save),
+    )
+    whole = sum(value for _, value in stages) or 1.0
+    strip = "".join(f'<span style="width:{value / whole:.2%}"></span>' for _, value in stages)
+    words = " · ".join(f"{name} {seconds(value)}" for name, value in stages)
+    if timings.load > 0.001:
+        words += f" · before that, loading the model {seconds(timings.load)}"
+    rows = (
+        ("Time", f'<div class="sp-stages" aria-hidden="true">{strip}</div>{escape(words)}'),
+        ("Peak memory", _memory(run.memory)),
+        ("Seed", f'<span class="sp-figures">{picture.request.seed}</span>'),
+        ("Digests", _digests(picture)),
+    )
+    items = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows)
+    return f'<dl class="sp-facts">{items}</dl>'
+
+
+def _memory(memory: Memory) -> str:
+    if memory.peak_bytes is None:
+        return escape(memory.kind)
+    return f"{gigabytes(memory.peak_bytes)} ({escape(memory.kind)})"
+
+
+def _digests(picture: Picture) -> str:
+    parts = (
+        ("pixels", picture.pixels_sha256),
+        ("latents", picture.latents_sha256),
+        ("noise", picture.noise_sha256),
+    )
+    return " · ".join(
+        f'{name} <span class="sp-mono" data-digest="{name}" title="{digest}">{short(digest)}</span>'
+        for name, digest in parts
+    )

@@ -1,0 +1,27 @@
+"""What the pages work with: made once at the entry point, and handed down."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from core.platforms import Platform
+from core.request import Model
+from core.store import Store
+from webapp.audits import Audits
+from webapp.jobs import JobQueue
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """Everything below this reads neither the environment nor a global path."""
+
+    platform: Platform
+    model: Model
+    store: Store
+    jobs: JobQueue
+    audits: Audits
+    plans: Path
+    """The folder of plan files."""
+    reports: Path
+    """Where reports are written before they are handed to a browser."""
+    examples: tuple[str, ...] = field(default=())
+    """Prompts that this model can draw."""

@@ -1,0 +1,71 @@
+"""What stands around every page: the bar with its three doors, and where this runs."""
+
+from html import escape
+
+import gradio as gr
+
+from core.platforms import Platform
+
+PAGES = (("Generate", "./"), ("Audit", "./audit"), ("Recommend", "./recommend"))
+"""Names and addresses, relative so that the app may be mounted anywhere."""
+
+_MARK = (
+    '<svg viewBox="0 0 24 24" width="22" height="22" aria-hidden="true" fill="none" '
+    'stroke="currentColor" stroke-width="1.8" stroke-linecap="round" stroke-linejoin="round">'
+    '<path d="M12 21v-8"/><path d="M12 13C12 8 9 5 4 5c0 5 3 8 8 8Z"/>'
+    '<path d="m12.6 11 2.6 2.6L21 7.4"/></svg>'
+)
+_TOGGLE = """
+const button = element.querySelector("button");
+const name = () => {
+  const dark = document.body.classList.contains("dark");
+  button.textContent = dark ? "Light" : "Dark";
+  button.setAttribute("aria-label", dark ? "Switch to light colours" : "Switch to dark colours");
+};
+button.addEventListener("click", () => {
+  const dark = document.body.classList.toggle("dark");
+  localStorage.setItem("seedproof-theme", dark ? "dark" : "light");
+  name();
+});
+new MutationObserver(name).observe(document.body, { attributeFilter: ["class"] });
+const stored = localStorage.getItem("seedproof-theme");
+if (stored && !new URLSearchParams(location.search).has("__theme")) {
+  document.body.classList.toggle("dark", stored === "dark");
+}
+name();
+"""
+
+
+def header(current: str) -> None:
+    """The bar of the page called `current`. Gradio's own bar is hidden: it names no landmarks."""
+    gr.Navbar(visible=False, main_page_name=PAGES[0][0])
+    links = "".join(
+        f'<a href="{address}"{" aria-current=page" if name == current else ""}>{name}</a>'
+        for name, address in PAGES
+    )
+    gr.HTML(
+        f'<header class="sp-bar"><a class="sp-brand" href="./">{_MARK}<span>Seedproof</span></a>'
+        f'<nav aria-label="Pages">{links}</nav>'
+        '<button type="button" class="sp-plain sp-theme">Dark</button></header>',
+        apply_default_css=False,
+        js_on_load=_TOGGLE,
+        elem_classes="sp-shell",
+    )
+
+
+def footer(platform: Platform, model: str) -> None:
+    """Where pictures are made, in one quiet line."""
+    threads = "1 thread" if platform.threads == 1 else f"{platform.threads} threads"
+    facts = (
+        platform.device_name,
+        f"{platform.memory_bytes / 1e9:.0f} GB",
+        *((threads, platform.instruction_set) if platform.device == "cpu" else ()),
+        f"torch {platform.versions.get('torch', 'unknown')}",
+        f"model {model}",
+        f"platform {platform.fingerprint}",
+    )
+    gr.HTML(
+        f'<footer class="sp-foot">{escape(" · ".join(facts))}</footer>',
+        apply_default_css=False,
+        js_on_load=None,
+    )

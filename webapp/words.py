@@ -1,0 +1,121 @@
+"""Figures and verdicts in words, the same on every page."""
+
+from collections.abc import Mapping
+from html import escape
+
+from audit.score import AXES, Axis, AxisVerdict, Determinism, Drift, Score, TimeRatio
+from audit.units import bound, percent, trials
+from audit.verdicts import meaning
+
+Tone = str
+"""A class of `style.css`: `good`, `care`, `bad` or `quiet`."""
+
+AXIS_NAMES: Mapping[Axis, str] = {
+    "same-process": "same process",
+    "after-other-work": "after other work",
+    "fresh-process": "fresh process",
+    "batch-size": "batch size",
+    "batch-position": "place in the batch",
+    "threads": "threads",
+    "instruction-set": "instruction set",
+}
+DETERMINISM_TONES: Mapping[Determinism, Tone] = {
+    "held": "good",
+    "broken": "bad",
+    "unverified": "care",
+    "not-applicable": "quiet",
+}
+DRIFT_TONES: Mapping[str, Tone] = {
+    "bit-exact": "good",
+    "rounding": "good",
+    "perceptually-identical": "good",
+    "fine-detail": "care",
+    "visibly-changed": "care",
+    "different": "bad",
+}
+
+
+def seconds(value: float) -> str:
+    """A measured time: as many figures as anybody reads."""
+    if value < 0.0995:
+        return f"{value * 1000:.0f} ms"
+    if value < 9.95:
+        return f"{value:.2f} s"
+    if value < 90:
+        return f"{value:.0f} s"
+    return f"{int(value + 0.5) // 60} min {int(value + 0.5) % 60} s"
+
+
+def about(value: float) -> str:
+    """A time that is only estimated."""
+    if value < 1:
+        return "under 1 s"
+    if value < 90:
+        return f"about {value:.0f} s"
+    if value < 5400:
+        return f"about {value / 60:.0f} min"
+    return f"about {value / 3600:.1f} h"
+
+
+def short(digest: str) -> str:
+    return digest[:12]
+
+
+def chip(text: str, tone: Tone = "quiet", title: str = "") -> str:
+    """A short word on a tinted ground; the word says it, the colour only helps."""
+    hint = f' title="{escape(title)}"' if title else ""
+    return f'<span class="sp-chip sp-{tone}"{hint}>{escape(text)}</span>'
+
+
+def axis_sentence(axis: Axis, verdict: AxisVerdict) -> str:
+    """One axis as a sentence with its counts and its bound."""
+    name = AXIS_NAMES[axis]
+    if verdict.verdict == "not-applicable":
+        return f"{name}: does not apply. {verdict.reason}".strip()
+    if not verdict.trials:
+        return f"{name}: not tried. {verdict.reason}".strip()
+    parts = [f"{name}: {verdict.verdict}", f"{trials(verdict)} trials gave equal bits"]
+    if limit := bound(verdict):
+        parts.append(f"{limit} of the time (95 %)")
+    return f"{', '.join(parts)}. {verdict.reason}".strip()
+
+
+def axis_chips(score: Score) -> str:
+    """Every axis that was tried, in the order of `AXES`, each with its count."""
+    chips = []
+    for axis in AXES:
+        verdict = score.determinism.get(axis)
+        if verdict is None or not verdict.trials:
+            continue
+        text = f"{AXIS_NAMES[axis]}: {verdict.verdict} {trials(verdict)}"
+        chips.append(chip(text, DETERMINISM_TONES[verdict.verdict], axis_sentence(axis, verdict)))
+    return " ".join(chips) or chip("not tried", "quiet")
+
+
+def drift_chip(drift: Drift | None) -> str:
+    if drift is None:
+        return chip("not compared", "quiet")
+    beside = ""
+    if drift.not_attributable:
+        beside = " " + chip(
+            "not attributable", "quiet", "No larger than what moving one number by one bit does."
+        )
+    return chip(drift.verdict, DRIFT_TONES[drift.verdict], meaning(drift.verdict)) + beside
+
+
+def ratio_word(time: TimeRatio | None) -> tuple[str, Tone]:
+    """Faster or slower only where the interval says so."""
+    if time is None:
+        return "not timed", "quiet"
+    low, high = time.ci95
+    if high < 1:
+        return f"{percent(1 - time.median)} less time", "good"
+    if low > 1:
+        return f"{percent(time.median - 1)} more time", "care"
+    return "no measurable difference", "quiet"
+
+
+def settings_of(key: str) -> dict[str, str]:
+    """A configuration's key back as slot → value text; what is not such a text is left out."""
+    pairs = (part.split("=", 1) for part in key.split() if "=" in part)
+    return {slot: value for slot, value in pairs}
