@@ -10,16 +10,17 @@ from core.run import Run
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """Seconds. The defaults are the shipped model's at 128 px on two free CPU cores."""
+    """Seconds. The defaults are the shipped model's at 128 px on two free cores with AVX2; with
+    AVX-512 a row's step takes two thirds. Elsewhere `measured` knows better."""
 
-    row_step: float = 0.042
+    row_step: float = 0.065
     """One denoising step for one row of the UNet's batch; guidance doubles the rows."""
-    picture: float = 0.06
+    picture: float = 0.1
     """The rest of a picture: encoding, decoding, saving, storing."""
-    forked: float = 0.6
-    """A forked worker's start and its loading of the model, beyond what overlaps."""
-    exec: float = 5.0
-    """The same for an exec'd one, which imports everything again."""
+    forked: float = 0.4
+    """A forked worker's start and its loading of the model, beyond what overlaps with runs."""
+    exec: float = 3.5
+    """The same for an exec'd one, which imports everything anew."""
 
 
 @dataclass(frozen=True, kw_only=True)

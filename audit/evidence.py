@@ -2,21 +2,20 @@
 
 from collections.abc import Iterator
 
-from audit.score import AXES, Axis, Score
+from audit.score import AXES, Axis, Score, TimeRatio
 from audit.units import counted, gigabytes, interval, percent, seconds, similarity
 from audit.verdicts import meaning
 
 
 def evidence(row: Score) -> Iterator[str]:
     """Repeatability, drift, speed and memory with their counts, then what is not known."""
-    yield from (_held(row, axis) for axis in AXES if _word(row, axis) == "held")
+    yield from _held(row)
     if row.drift is not None:
         yield _drift(row)
         if row.drift.not_attributable:
             yield "No larger than what moving one initial latent by one ULP does here."
     if row.time_ratio is not None:
-        median = f"; {seconds(row.seconds_median)} at the median" if row.seconds_median else ""
-        yield f"Time per picture against the baseline: {interval(row.time_ratio)}{median}."
+        yield _time(row, row.time_ratio)
     if row.peak_memory_bytes is not None:
         yield f"Peak memory: {gigabytes(row.peak_memory_bytes)} ({row.memory_kind})."
     for axis in AXES:
@@ -34,14 +33,35 @@ def _word(row: Score, axis: Axis) -> str:
     return row.determinism[axis].verdict if axis in row.determinism else "unverified"
 
 
-def _held(row: Score, axis: Axis) -> str:
-    verdict = row.determinism[axis]
-    limit = f"; {verdict.reason}" if verdict.reason else ""
-    things = "fresh processes" if axis == "fresh-process" else "trials"
-    sentence = f"{axis}: held in {verdict.trials} of {verdict.trials} {things}"
-    if verdict.p_upper95 is not None:
-        sentence += f": fails at most {percent(verdict.p_upper95)} of the time (95 %)"
-    return f"{sentence}{limit}."
+def _held(row: Score) -> Iterator[str]:
+    """One sentence for all axes that held by the same count, for the reader's patience."""
+    groups: dict[tuple[int, float | None, str], list[Axis]] = {}
+    for axis in AXES:
+        if _word(row, axis) == "held":
+            verdict = row.determinism[axis]
+            groups.setdefault((verdict.trials, verdict.p_upper95, verdict.reason), []).append(axis)
+    for (count, limit, reason), axes in groups.items():
+        things = "fresh processes" if axes == ["fresh-process"] else "independent trials"
+        each = " each" if len(axes) > 1 else ""
+        sentence = f"{' and '.join(_listed(axes))}: held in {count} of {count} {things}{each}"
+        if limit is not None:
+            sentence += f"; fails at most {percent(limit)} of the time (95 %)"
+        yield f"{sentence}; {reason}." if reason else f"{sentence}."
+
+
+def _listed(axes: list[Axis]) -> tuple[str, ...]:
+    """All but the last joined by commas, and the last."""
+    return (", ".join(axes[:-1]), axes[-1]) if len(axes) > 1 else (axes[0],)
+
+
+def _time(row: Score, time: TimeRatio) -> str:
+    median = seconds(row.seconds_median) if row.seconds_median else ""
+    if time.ci95 == (1.0, 1.0):
+        taken = f": {median} at the median" if median else ""
+        return f"Time per picture{taken}, the unit of every ratio ({counted(time.pairs, 'run')})."
+    return f"Time per picture against the baseline: {interval(time)}" + (
+        f"; {median} at the median." if median else "."
+    )
 
 
 def _drift(row: Score) -> str:

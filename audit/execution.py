@@ -4,14 +4,16 @@ import time
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Literal, Protocol
 
+from audit.patience import Patience
 from audit.plan import Plan, PlannedRun
 from audit.schedule import Group, expand, groups_of
 from core.engine import Engine
 from core.lease import lease
 from core.platforms import Platform
-from core.request import Conditions, Following, Model
+from core.request import Conditions, Model
 from core.run import Run
 from core.store import Store
 
@@ -24,6 +26,9 @@ class Worker(Engine, Protocol):
 
 OpenWorker = Callable[[Conditions], Worker]
 """Starts a process as the conditions say (`process`, `threads`), without waiting for it."""
+
+EXEC_AHEAD = 5
+"""How many groups before its turn an exec'd process starts: about as long as its imports take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +73,8 @@ def run_audit(
     with lease(f"audit-{audit_id}", store.path.parent / "locks", stop=lambda: True) as owned:
         if not owned:
             raise AuditMismatch(f"Audit {audit_id} is being run by another process.")
-        _run_groups(store, audit_id, expand(plan, platform), open_worker, on_progress, stop)
+        planned, patience = expand(plan, platform), Patience(plan)
+        _run_groups(store, audit_id, planned, patience, open_worker, on_progress, stop)
     return audit_id
 
 
@@ -76,15 +82,20 @@ def _run_groups(
     store: Store,
     audit_id: str,
     planned: Sequence[PlannedRun],
+    patience: Patience,
     open_worker: OpenWorker,
     on_progress: Callable[[Progress], None],
     stop: Callable[[], bool],
 ) -> None:
     groups = groups_of(planned)
-    stored = _complete(groups.values(), store.identities(audit_id))
+    earlier = store.runs(audit_id)
+    stored = _complete(groups.values(), earlier)
+    for entry in planned:
+        if entry.identity in earlier:
+            patience.learn(entry, earlier[entry.identity])
     seconds = store.audit(audit_id).seconds
     began = time.monotonic()
-    for entry, run in execute(planned, stored, open_worker, stop):
+    for entry, run in execute(planned, stored, open_worker, patience, stop):
         spent = time.monotonic() - began
         group = groups[entry.group]
         void = [run.identity for run in group] if entry == group[0] else []
@@ -110,6 +121,7 @@ def execute(
     planned: Sequence[PlannedRun],
     stored: Collection[str],
     open_worker: OpenWorker,
+    patience: Patience,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[PlannedRun, Run]]:
     """Make every run of every group that is not completely among `stored`, in the given order.
@@ -118,23 +130,23 @@ def execute(
     run may come twice: the first run of a group makes all earlier ones of the group void. What
     fails again is yielded as failed, and so are the later runs of the same process.
 
-    While one worker computes, the next one's process already starts, except around timed runs:
-    there nothing else may happen, and all processes of a session have done their warm-up before
-    the first timed block.
+    While one worker computes, the next one's process already starts (and the next exec'd one's, if
+    it is near), except around timed runs: there nothing else may happen, and all processes of a
+    session have done their warm-up before the first timed block.
     """
     groups = groups_of(planned).values()
     done = _complete(groups, stored)
     waiting = [group for group in groups if group[0].identity not in done]
-    bench = _Bench(open_worker)
+    bench = _Bench(open_worker, patience)
     try:
-        for group, following in zip(waiting, [*waiting[1:], ()], strict=True):
+        for place, group in enumerate(waiting):
             for final in (False, True):
                 if stop():
                     return
-                workers = bench.open(group)
-                if following and not _timed(group) and not _timed(following):
-                    bench.open(following)
-                ending = yield from _attempt(group, workers, stop, final)
+                bench.open(group)
+                for later in _ahead(waiting[place : place + EXEC_AHEAD + 1]):
+                    bench.open(later)
+                ending = yield from _attempt(group, bench.workers, patience, stop, final)
                 bench.close(group)
                 if ending == "stopped":
                     return
@@ -145,52 +157,75 @@ def execute(
 
 
 def _attempt(
-    group: Group, workers: Mapping[str, Worker], stop: Callable[[], bool], final: bool
+    group: Group,
+    workers: Mapping[str, Worker],
+    patience: Patience,
+    stop: Callable[[], bool],
+    final: bool,
 ) -> Generator[tuple[PlannedRun, Run], None, Literal["done", "failed", "stopped"]]:
     """Make a group's runs. The first failure ends the attempt, unless it is the final one."""
     broken: dict[str, Run] = {}
     for entry in group:
+        if skipped := patience.skipped(entry):
+            broken[entry.process] = skipped
+            yield entry, skipped
+            continue
         if failure := broken.get(entry.process):
             reason = f"Not tried, as an earlier run of its process failed: {failure.reason}"
             yield entry, replace(failure, job=entry.job, reason=reason)
             continue
         if stop():
             return "stopped"
-        run = workers[entry.process].run(entry.job, Following(stop=stop))
+        pace = patience.pace(entry, stop)
+        run = workers[entry.process].run(entry.job, pace)
         if run.outcome == "cancelled":
-            return "stopped"
-        if run.outcome == "failed":
+            if not pace.too_slow:
+                return "stopped"
+            run = patience.give_up(entry, run, pace)
+        elif run.outcome == "failed":
             if not final:
                 return "failed"
             broken[entry.process] = run
+        patience.learn(entry, run)
         yield entry, run
     return "done"
+
+
+def _ahead(groups: Sequence[Group]) -> Iterator[Group]:
+    """Of the groups to come after the first of these, those whose processes start already.
+
+    The next one, and the next exec'd one: importing everything anew takes it as long as several
+    forked ones run. Nothing starts beside a timed run, hence none before or past a session.
+    """
+    untimed = list(takewhile(lambda group: not _timed(group), groups))[1:]
+    yield from untimed[:1]
+    yield from [group for group in untimed[1:] if _execd(group)][:1]
 
 
 class _Bench:
     """The workers that are alive, by label."""
 
-    def __init__(self, open_worker: OpenWorker) -> None:
+    def __init__(self, open_worker: OpenWorker, patience: Patience) -> None:
+        self.workers: dict[str, Worker] = {}
         self._open_worker = open_worker
-        self._workers: dict[str, Worker] = {}
+        self._patience = patience
 
-    def open(self, group: Group) -> Mapping[str, Worker]:
-        """The group's workers, those started that are not yet."""
+    def open(self, group: Group) -> None:
+        """Start the group's processes that are not yet and that have something to do."""
         for entry in group:
-            if entry.process not in self._workers:
-                self._workers[entry.process] = self._open_worker(entry.job.conditions)
-        return {entry.process: self._workers[entry.process] for entry in group}
+            if entry.process not in self.workers and not self._patience.skipped(entry):
+                self.workers[entry.process] = self._open_worker(entry.job.conditions)
 
     def close(self, group: Group) -> None:
         self._close({entry.process for entry in group})
 
     def close_all(self) -> None:
-        self._close(set(self._workers))
+        self._close(set(self.workers))
 
     def _close(self, labels: set[str]) -> None:
         with ExitStack() as stack:
-            for label in labels:
-                stack.callback(self._workers.pop(label).close)
+            for label in labels & set(self.workers):
+                stack.callback(self.workers.pop(label).close)
 
 
 def _complete(groups: Iterable[Group], stored: Collection[str]) -> set[str]:
@@ -205,6 +240,10 @@ def _complete(groups: Iterable[Group], stored: Collection[str]) -> set[str]:
 
 def _timed(group: Group) -> bool:
     return group[0].role == "timing"
+
+
+def _execd(group: Group) -> bool:
+    return group[0].job.conditions.process == "exec"
 
 
 def _require_same(store: Store, audit_id: str, plan: Plan, platform: Platform) -> None:

@@ -1,5 +1,6 @@
 """What a reader must know before reading an audit's numbers."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 from audit.plan import Plan, PlannedRun
@@ -35,7 +36,8 @@ def audit_notes(
     if placebo and placebo.drift and placebo.drift.verdict != "bit-exact":
         yield "The placebo's pictures are not the baseline's: the baseline itself drifts."
     if placebo and placebo.time_ratio:
+        floor = math.expm1(noise_floor(placebo.time_ratio))
         yield (
-            f"Differences in time up to {percent(noise_floor(placebo.time_ratio))} mean nothing "
+            f"Differences in time up to {percent(floor)} mean nothing "
             "here: that is ±2 %, or what the placebo strays."
         )

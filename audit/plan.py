@@ -54,6 +54,9 @@ class Plan:
     timing_workers: int = 0
     """Most processes alive in a session, the baseline's included; 0 for no limit. With fewer than
     there are configurations, a session is held in parts and the baseline is timed in each."""
+    patience: float = 10.0
+    """A candidate whose fastest step takes more than this many times the baseline's is given up:
+    its other runs are stored as failed, with that reason. 0 for endless patience."""
     axes: Mapping[Axis, tuple[str, ...]] = field(default_factory=dict)
     """Extra axis → keys of the configurations it is tried on. Same-process and fresh-process are
     always tried on every configuration."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from audit.plan import ControlRole, Plan
+from audit.score import Axis
 from core.models import check
 from core.optimization import Configuration
 from core.optimizations import availability, chosen, configure
@@ -68,6 +69,7 @@ class _Clusters(_Table):
     exec_clusters: Annotated[int, Field(ge=0)] = 1
     batch_sizes: list[Annotated[int, Field(ge=2)]] = [2, 4]
     controls: list[ControlRole] = ["ulp-nudge", "other-seed"]
+    patience: Annotated[float, Field(ge=0, strict=False)] = 10.0
 
 
 class _Timing(_Table):
@@ -126,7 +128,7 @@ def load_plan(
     except ValueError as error:
         raise PlanError(f"{path}: request: {error}") from None
     candidates = tuple(configuration for configuration, _ in rows[1:])
-    axes: dict[PlanAxis, tuple[str, ...]] = {}
+    axes: dict[Axis, tuple[str, ...]] = {}
     for configuration, names in rows:
         for axis in names:
             axes[axis] = (*axes.get(axis, ()), configuration.key)
@@ -141,10 +143,11 @@ def load_plan(
         exec_clusters=file.clusters.exec_clusters,
         batch_sizes=tuple(file.clusters.batch_sizes),
         controls=tuple(file.clusters.controls),
+        patience=file.clusters.patience,
         timing_blocks=file.timing.blocks,
         timing_sessions=file.timing.sessions,
         timing_workers=timing_workers(model, platform),
-        axes=dict(axes),
+        axes=axes,
         order_seed=file.order_seed,
     )
 

@@ -37,7 +37,8 @@ def expand(plan: Plan, platform: Platform) -> tuple[PlannedRun, ...]:
 
     One round per cluster, and inside a round all processes of all configurations shuffled: slow
     changes of the machine then fall on every row alike, and an audit stopped half-way has equally
-    many clusters everywhere. Timing sessions stand after the first round, after the last, and
+    many clusters everywhere. The baseline's first process comes first of all, so that there is
+    something to compare with. Timing sessions stand after the first round, after the last, and
     evenly between. Runs of one group are adjacent, because a process is closed after its last run.
     """
     rng = random.Random(plan.order_seed)
@@ -52,6 +53,8 @@ def expand(plan: Plan, platform: Platform) -> tuple[PlannedRun, ...]:
             )
         ]
         rng.shuffle(groups)
+        if cluster == 0:
+            groups.sort(key=lambda group: _is_other(group, plan))
         rounds.append(groups)
     for place, session in zip(_session_rounds(plan), _sessions(plan, rng), strict=True):
         rounds[place].extend(session)
@@ -64,6 +67,13 @@ def groups_of(planned: Sequence[PlannedRun]) -> dict[str, Group]:
     for run in planned:
         groups.setdefault(run.group, []).append(run)
     return {name: tuple(runs) for name, runs in groups.items()}
+
+
+def _is_other(group: Group, plan: Plan) -> bool:
+    """Whether it is not the baseline's first process."""
+    first = group[0]
+    ours = first.configuration == plan.baseline and not first.placebo
+    return not (ours and first.process.endswith("/a"))
 
 
 def _subjects(plan: Plan) -> tuple[_Subject, ...]:

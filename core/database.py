@@ -104,13 +104,15 @@ def explained(path: Path) -> Iterator[None]:
 
 def _refuse_others(db: Database, path: Path) -> None:
     """Only an empty file, or one with our migrations and no newer ones, is ours."""
+    # Tables first: another process may be making them, and commits them with their migration.
+    others = set(db.table_names()) - {MIGRATIONS.migrations_table}
     applied = {migration.name for migration in MIGRATIONS.applied(db)}
     if newer := applied - {step.__name__ for step in STEPS}:
         raise StoreError(
             f"{path} was written by a newer version of Seedproof ({', '.join(sorted(newer))}): "
             "update Seedproof, or name another file."
         )
-    if not applied and set(db.table_names()) - {MIGRATIONS.migrations_table}:
+    if others and not applied:
         raise StoreError(f"{path} is another program's database: name another file.")
 
 

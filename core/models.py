@@ -3,7 +3,9 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
+from core import samplers
 from core.request import Model, Request
 
 POCKET = "pocket"
@@ -40,22 +42,25 @@ def digest(path: Path) -> str:
 
 def native_size(model: Model) -> int:
     """The side in pixels that the model was trained at."""
-    return int(_config(model, "unet")["sample_size"]) * scale_factor(model)
+    side: int = _config(model, "unet")["sample_size"]
+    return side * scale_factor(model)
 
 
 def scale_factor(model: Model) -> int:
     """Pixels per latent, in each direction."""
-    return int(2 ** (len(_config(model, "vae")["block_out_channels"]) - 1))
+    levels = len(_config(model, "vae")["block_out_channels"])
+    return 1 << (levels - 1)
 
 
 def size_step(model: Model) -> int:
     """Width and height are multiples of this: the VAE's factor times the UNet's halvings."""
     levels = len(_config(model, "unet")["block_out_channels"])
-    return scale_factor(model) * 2 ** (levels - 1)
+    return scale_factor(model) << (levels - 1)
 
 
 def check(request: Request) -> None:
-    """Refuse sizes the model cannot have. Raises ValueError with one sentence."""
+    """Refuse what the model cannot do. Raises ValueError with one sentence."""
+    samplers.find(request.sampler)
     step = size_step(request.model)
     for name, value in (("width", request.width), ("height", request.height)):
         if value < step or value % step:
@@ -75,6 +80,6 @@ def _component_files(path: Path) -> list[Path]:
     return sorted(file for file in files if file.is_file())
 
 
-def _config(model: Model, part: str) -> dict[str, list[int] | int]:
-    config: dict[str, list[int] | int] = json.loads((model.path / part / "config.json").read_text())
+def _config(model: Model, part: str) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads((model.path / part / "config.json").read_text())
     return config

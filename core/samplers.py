@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-import diffusers
-
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
@@ -19,13 +17,17 @@ SAMPLERS: tuple[Sampler, ...] = (Sampler(name="Euler", scheduler="EulerDiscreteS
 
 
 def scheduler_for(name: str, config: Any) -> Any:
-    """A new scheduler, because schedulers keep state between steps.
+    """A new scheduler on top of the model's own config, because schedulers keep state."""
+    import diffusers
 
-    Raises ValueError that lists the names where the name is unknown.
-    """
+    sampler = find(name)
+    return getattr(diffusers, sampler.scheduler).from_config(config, **sampler.settings)
+
+
+def find(name: str) -> Sampler:
+    """The sampler of that name. Raises ValueError that lists the names where it is unknown."""
     for sampler in SAMPLERS:
         if sampler.name.lower() == name.lower():
-            scheduler = getattr(diffusers, sampler.scheduler)
-            return scheduler.from_config(config, **sampler.settings)
+            return sampler
     known = ", ".join(sampler.name for sampler in SAMPLERS)
     raise ValueError(f"Unknown sampler {name!r}: choose one of {known}.")

@@ -43,10 +43,10 @@ class Store:
     """One database file. Many processes may read while one writes; threads may share a store."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.pictures = path.parent / "pictures"
+        self.path = path.absolute()
+        self.pictures = self.path.parent / "pictures"
         self._lock = threading.RLock()
-        self._db = open_database(path)
+        self._db = open_database(self.path)
 
     def close(self) -> None:
         with self._lock:

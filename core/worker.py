@@ -69,11 +69,12 @@ class WorkerEngine:
 
     @property
     def alive(self) -> bool:
-        return self._process.is_alive()
+        return bool(self._process.is_alive())
 
     @property
     def pid(self) -> int | None:
-        return self._process.pid
+        pid: int | None = self._process.pid
+        return pid
 
     def run(self, job: Job, watch: Watch) -> Run:
         with self._one_at_a_time:
@@ -210,7 +211,7 @@ def _listen(
 ) -> None:
     """Read the parent's words in a thread; when the parent is gone, be gone at once."""
     parent = multiprocessing.parent_process()
-    sentinels = [connection] if parent is None else [connection, parent.sentinel]
+    sentinels: list[Any] = [connection] if parent is None else [connection, parent.sentinel]
     try:
         while connection in wait(sentinels):
             word, value = connection.recv()

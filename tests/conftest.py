@@ -2,7 +2,9 @@
 
 import copy
 import os
+import sys
 from pathlib import Path
+from types import ModuleType
 
 # Two threads that spin while they wait for each other are a hundred times slower than one where
 # other programs want the cores too. Read when torch loads its OpenMP, hence before the imports.
@@ -84,22 +86,47 @@ def _tiny_pipeline() -> StableDiffusionPipeline:
     return pipeline
 
 
+@torch.library.custom_op("xformers_fake::attention", mutates_args=())
+def _fake_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
+) -> torch.Tensor:
+    scores = torch.einsum("bqhd,bkhd->bhqk", query, key) * scale
+    return torch.einsum("bhqk,bkhd->bqhd", scores.softmax(-1), value)
+
+
+@pytest.fixture
+def fake_xformers(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """An xFormers with one plain operator, which notes the queries' shapes it was given."""
+    shapes = []
+
+    def memory_efficient_attention(query, key, value, scale):
+        shapes.append(tuple(query.shape))
+        return torch.ops.xformers_fake.attention(query, key, value, scale)
+
+    operators = ModuleType("xformers.ops")
+    operators.memory_efficient_attention = memory_efficient_attention
+    monkeypatch.setitem(sys.modules, "xformers", ModuleType("xformers"))
+    monkeypatch.setitem(sys.modules, "xformers.ops", operators)
+    return shapes
+
+
 @pytest.fixture(scope="session")
-def _built_pipeline() -> StableDiffusionPipeline:
+def shared_pipeline() -> StableDiffusionPipeline:
+    """In float32 on the CPU, for tests that leave it as it was: copying takes longer than a run."""
     return _tiny_pipeline()
 
 
 @pytest.fixture(scope="session")
 def tiny_model_path(
-    _built_pipeline: StableDiffusionPipeline, tmp_path_factory: pytest.TempPathFactory
+    shared_pipeline: StableDiffusionPipeline, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The tiny model as a folder that `StableDiffusionPipeline.from_pretrained` loads."""
     folder = tmp_path_factory.mktemp("tiny-model")
-    _built_pipeline.save_pretrained(folder, safe_serialization=True)
+    shared_pipeline.save_pretrained(folder, safe_serialization=True)
     return folder
 
 
 @pytest.fixture
-def tiny_pipeline(_built_pipeline: StableDiffusionPipeline) -> StableDiffusionPipeline:
-    """A pipeline of the test's own, in float32 on the CPU."""
-    return copy.deepcopy(_built_pipeline)
+def tiny_pipeline(shared_pipeline: StableDiffusionPipeline) -> StableDiffusionPipeline:
+    """A pipeline of the test's own, to change at will."""
+    return copy.deepcopy(shared_pipeline)

@@ -60,16 +60,21 @@ class FakeEngine:
         behaviours = self._behaviours(job.configuration)
         environment = self._environment()
         steps = job.requests[0].num_inference_steps
+        slowdown = float(np.prod([b.slowdown for b in behaviours] or [1.0]))
+        seconds = 0.01 * len(job.requests) * slowdown
         for step in range(1, steps + 1):
             if watch.cancelled():
                 return Run(job=job, outcome="cancelled", environment=environment)
-            watch.on_step(StepEvent(step=step, num_inference_steps=steps, sigma=1.0, seconds=0.01))
+            watch.on_step(
+                StepEvent(step=step, num_inference_steps=steps, sigma=1.0, seconds=seconds)
+            )
+        if watch.cancelled():
+            return Run(job=job, outcome="cancelled", environment=environment)
         if reason := next((b.fails for b in behaviours if b.fails), ""):
             return Run(job=job, outcome="failed", environment=environment, reason=reason)
         made = tuple(self._picture(job, place) for place in range(len(job.requests)))
         self.before = _digest(self.before, job.configuration.key, job.requests)
         self.calls += 1
-        step_seconds = 0.01 * len(made) * float(np.prod([b.slowdown for b in behaviours] or [1.0]))
         return Run(
             job=job,
             outcome="ok",
@@ -81,9 +86,7 @@ class FakeEngine:
                     for slot, value in job.configuration
                 )
             ),
-            timings=Timings(
-                denoise=steps * step_seconds, decode=0.01, steps=(step_seconds,) * steps
-            ),
+            timings=Timings(denoise=steps * seconds, decode=0.01, steps=(seconds,) * steps),
             memory=Memory(peak_bytes=10**8, kind="made up"),
         )
 
@@ -96,8 +99,15 @@ class FakeEngine:
 
     def _picture(self, job: Job, place: int) -> Picture:
         request = job.requests[place]
-        base = _digest(request.prompt, request.negative_prompt, request.seed, request.sampler,
-                       request.num_inference_steps, request.guidance_scale, request.model.digest)
+        base = _digest(
+            request.prompt,
+            request.negative_prompt,
+            request.seed,
+            request.sampler,
+            request.num_inference_steps,
+            request.guidance_scale,
+            request.model.digest,
+        )
         pixels = _scene(base, request)
         changes = [("nudge", str(job.conditions.nudge), 1)] if job.conditions.nudge else []
         for behaviour in self._behaviours(job.configuration):
@@ -197,7 +207,7 @@ class FakeWorker(FakeEngine):
 
 @dataclass(kw_only=True)
 class FakeWorkers:
-    """Opens fake workers, numbered from 1, and writes down what happened to them."""
+    """Opens fake workers, numbered, and writes down what happened to them."""
 
     pictures: Path | None = None
     behaviours: Mapping[str, Behaviour] = field(default_factory=dict)
@@ -206,9 +216,10 @@ class FakeWorkers:
     events: list[str] = field(default_factory=list)
     """`open 1`, `run 1`, `close 1`, … in order."""
     opened: list[FakeWorker] = field(default_factory=list)
+    number_from: int = 1
 
     def __call__(self, conditions: Conditions) -> FakeWorker:
-        worker = FakeWorker(self, len(self.opened) + 1, conditions)
+        worker = FakeWorker(self, len(self.opened) + self.number_from, conditions)
         self.opened.append(worker)
         self.events.append(f"open {worker.number}")
         return worker
@@ -229,9 +240,7 @@ def _scene(digest: str, request: Request) -> npt.NDArray[np.uint8]:
     return np.asarray(coarse.resize((request.width, request.height), Image.Resampling.BICUBIC))
 
 
-def _disturbed(
-    pixels: npt.NDArray[np.uint8], digest: str, levels: int
-) -> npt.NDArray[np.uint8]:
+def _disturbed(pixels: npt.NDArray[np.uint8], digest: str, levels: int) -> npt.NDArray[np.uint8]:
     """At least one channel of one pixel differs, and none by more than `levels`."""
     rng = np.random.default_rng(int(digest[:16], 16))
     change = rng.integers(-levels, levels + 1, pixels.shape)

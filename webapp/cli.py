@@ -9,24 +9,14 @@ from typing import Annotated, Any
 import typer
 import typer.main
 
-from webapp import cli_audit, cli_generate
+from core.database import StoreError
 from webapp.places import places
 from webapp.terminal import BadInput, print_json, say
-
-app = typer.Typer(
-    name="seedproof",
-    help="Stable Diffusion images under chosen optimizations, and what each of them costs.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 Database = Annotated[Path | None, typer.Option("--db", help="The database; pictures beside it.")]
 
 
-@app.command()
 def doctor(as_json: Json = False) -> None:
     """This platform, and each optimization: available, or why not."""
     from core.optimizations import OPTIMIZATIONS, availability
@@ -60,7 +50,6 @@ def doctor(as_json: Json = False) -> None:
         say(f"  {row['slot']:<14} {row['name']:<14} {mark}")
 
 
-@app.command()
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 7860,
@@ -74,8 +63,23 @@ def serve(
     start(places(database), model, host=host, port=port, browser=browser)
 
 
-cli_generate.add_to(app)
-cli_audit.add_to(app)
+def application() -> typer.Typer:
+    """All commands. Built when asked for, because the options come with torch."""
+    from webapp import cli_audit, cli_generate
+
+    app = typer.Typer(
+        name="seedproof",
+        help="Stable Diffusion images under chosen optimizations, and what each of them costs.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    app.command()(doctor)
+    cli_generate.add_to(app)
+    cli_audit.add_to(app)
+    app.command()(serve)
+    return app
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -86,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _invoke(arguments: Sequence[str] | None) -> int:
-    command: Any = typer.main.get_command(app)
+    command: Any = typer.main.get_command(application())
     result = command.main(
         args=list(sys.argv[1:] if arguments is None else arguments),
         prog_name="seedproof",
@@ -98,7 +102,7 @@ def _invoke(arguments: Sequence[str] | None) -> int:
 def _exit_code(work: Callable[[], int]) -> int:
     try:
         return work()
-    except (BadInput, ValueError) as error:
+    except (BadInput, StoreError, ValueError) as error:
         message = str(error)
     except Exception as error:
         if not hasattr(error, "format_message"):

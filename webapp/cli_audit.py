@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from audit.score import Audit, Goal
+from audit.plan import PlannedRun
+from audit.score import GOALS, Audit
 from core.request import Conditions
 from core.store import Store
 from core.worker import WorkerEngine
@@ -60,7 +61,7 @@ def audit(
         planned = expand(todo, platform)
         done = store.identities(resume) if resume else frozenset()
         tell(f"{todo.name}: {estimate(planned, done=done)}")
-        with interruptible() as stop, _bar(len(planned)) as (bar, task):
+        with interruptible() as stop, _bar(len(planned), len(done)) as (bar, task):
             audit_id = run_audit(
                 store,
                 todo,
@@ -89,7 +90,7 @@ def audit(
 
 
 def recommend(
-    goal: Annotated[str, typer.Option(help=f"One of {', '.join(get_args(Goal))}.")] = "same-look",
+    goal: Annotated[str, typer.Option(help=f"One of {', '.join(GOALS)}.")] = "same-look",
     max_memory: Annotated[float | None, typer.Option(help="GB (10⁹ bytes) at most.")] = None,
     audit_id: Annotated[str | None, typer.Option("--audit", help="An audit's id.")] = None,
     as_json: Json = False,
@@ -100,13 +101,14 @@ def recommend(
     from audit.recommendation import stale
     from core.platforms import detect
 
-    if goal not in get_args(Goal):
-        raise BadInput(f"Unknown goal {goal!r}: choose one of {', '.join(get_args(Goal))}.")
+    wish = next((known for known in GOALS if known == goal), None)
+    if wish is None:
+        raise BadInput(f"Unknown goal {goal!r}: choose one of {', '.join(GOALS)}.")
     result = _result(places(database), audit_id)
     platform = detect()
     answer = judge_goal(
         result.scores,
-        goal,
+        wish,
         baseline=result.baseline,
         max_memory_bytes=None if max_memory is None else int(max_memory * 1e9),
         platform_fingerprint=result.platform.fingerprint,
@@ -157,14 +159,17 @@ def _result(place: Places, audit_id: str | None) -> Audit:
         return judge(store, audit_id)
 
 
+def _what(run: PlannedRun) -> str:
+    return f"{run.role} {run.configuration.key}"
+
+
 def _show(result: Audit) -> None:
-    from audit.table import table
+    from audit.table import tables
 
     console = Console()
-    console.print(table(result))
-    for goal, answer in result.recommendations.items():
-        console.print(f"[bold]{goal}[/bold]: {answer.key or 'nothing'}", highlight=False)
-        console.print(f"  {answer.reason}", highlight=False, markup=False)
+    for table in tables(result):
+        console.print(table)
+        console.print()
 
 
 def _open_worker(conditions: Conditions, device: str, store: Store, place: Places) -> WorkerEngine:
@@ -178,7 +183,7 @@ def _open_worker(conditions: Conditions, device: str, store: Store, place: Place
 
 
 @contextmanager
-def _bar(total: int) -> Iterator[tuple[Progress, TaskID]]:
+def _bar(total: int, done: int) -> Iterator[tuple[Progress, TaskID]]:
     """Progress on standard error: what ran last, how many of how many, time left."""
     columns = (
         BarColumn(20),
@@ -187,4 +192,4 @@ def _bar(total: int) -> Iterator[tuple[Progress, TaskID]]:
         TextColumn("{task.fields[what]}", markup=False),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        yield bar, bar.add_task("", total=total, what="starting")
+        yield bar, bar.add_task("", total=total, completed=done, what="starting")

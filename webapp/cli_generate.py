@@ -119,7 +119,7 @@ def generate(
             watch = Following(step=_progress(number, len(jobs)), stop=stop.is_set)
             with lease(platform.device, place.leases, stop.is_set):
                 run = engine.run(job, watch)
-            store.save_generation(run)
+            store.add_generation(run)
             runs.append(run)
             if run.outcome != "ok":
                 break

@@ -51,9 +51,7 @@ class Findings:
                 best = rank, result
         return best[1] if best else None
 
-    def of(
-        self, configuration: Configuration, platform: Platform, model: Model
-    ) -> Finding | None:
+    def of(self, configuration: Configuration, platform: Platform, model: Model) -> Finding | None:
         """The newest evidence about one configuration, from this platform and model only."""
         for entry in self._store.audits():
             result = self._read(entry.id, entry.runs, entry.finished_at)

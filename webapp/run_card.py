@@ -21,6 +21,9 @@ EFFECT_WORDS: Mapping[Effect, tuple[str, Tone]] = {
 _CRISP_BELOW = 256
 """Pictures smaller than this are shown enlarged with their pixels sharp, as they are."""
 
+_COUNTS = 2
+"""Counts shown at once; the others are a click away."""
+
 EMPTY = (
     '<div class="sp-card sp-stage"><div class="sp-empty"><h2>Your picture appears here</h2>'
     "<p>Pick an example or write a prompt, then press Generate. You also get the seed, the time "
@@ -42,14 +45,14 @@ def problem(sentence: str, again: str = "") -> str:
     )
 
 
-def working(ticket: Ticket) -> str:
+def working(ticket: Ticket, device_taken_by: str = "") -> str:
     """A ticket that is not closed: its place in the queue, or its step with what remains."""
     request = ticket.job.requests[0]
     event = ticket.step
     if ticket.state == "waiting":
         words = _ahead(ticket.ahead)
     elif event is None:
-        words = "Getting the model ready"
+        words = f"Waiting for {device_taken_by} to end" if device_taken_by else "Getting ready"
     elif event.step == event.num_inference_steps:
         words = "Decoding the picture"
     else:
@@ -59,11 +62,11 @@ def working(ticket: Ticket) -> str:
     preview = ""
     if event is not None and event.preview_png is not None:
         source = f"data:image/png;base64,{b64encode(event.preview_png).decode()}"
-        preview = f'<figure>{_image(source, request, "Preview")}</figure>'
+        preview = f"<figure>{_image(source, request, 'Preview')}</figure>"
     return (
         f'<div class="sp-card sp-stage sp-working" data-run="{escape(ticket.job.id)}">{preview}'
         f'<div class="sp-progress"><p role="status"><span>{escape(words)}</span>'
-        f'<span class="sp-note sp-figures">{escape(left or seconds(ticket.seconds))}</span></p>'
+        f'<span class="sp-note sp-figures">{escape(left or f"{ticket.seconds:.0f} s")}</span></p>'
         f'<div class="sp-bar-track"><span style="width:{done:.1%}"></span></div></div></div>'
     )
 
@@ -77,13 +80,13 @@ def finished(run: Run) -> str:
         return problem("The picture's file is gone.", "Generate it again: the seed is below.")
     request = picture.request
     source = url(picture.path)
+    name = f"seedproof-{request.seed}-{short(picture.pixels_sha256)}.png"
     return (
         f'<div class="sp-card sp-stage" data-run="{escape(run.job.id)}">'
         f"<figure>{_image(source, request, 'Picture')}"
         f'<figcaption class="sp-caption"><span>Seed <b class="sp-figures">{request.seed}</b> · '
         f"{request.width} × {request.height} · {seconds(run.timings.picture)}</span>"
-        f'<a href="{source}" download="seedproof-{request.seed}-{short(picture.pixels_sha256)}.png">'
-        "Download PNG</a></figcaption></figure></div>"
+        f'<a href="{source}" download="{name}">Download PNG</a></figcaption></figure></div>'
     )
 
 
@@ -138,17 +141,15 @@ def _effects(run: Run, slots: Sequence[Slot]) -> str:
 def _effect(effect: SlotEffect, labels: Mapping[str, str]) -> str:
     word, tone = EFFECT_WORDS[effect.effect]
     loud = effect.effect != "applied"
-    counts = ", ".join(
-        f"{name.replace('_', ' ')} {value:g}" for name, value in effect.counts.items()
-    )
-    operators = ", ".join(f"{name} × {count}" for name, count in effect.operators.items())
+    counts = [f"{name.replace('_', ' ')} {value:g}" for name, value in effect.counts.items()]
+    operators = [f"{name} × {count}" for name, count in effect.operators.items()]
     evidence = escape(effect.reason) if loud else ""
-    if counts:
-        evidence += f'<div class="sp-note sp-figures">{escape(counts)}</div>'
-    if operators:
+    evidence += f'<div class="sp-note sp-figures">{escape(", ".join(counts[:_COUNTS]))}</div>'
+    if hidden := counts[_COUNTS:] + operators:
+        lines = "".join(f"<li>{escape(line)}</li>" for line in hidden)
         evidence += (
-            f"<details><summary class=sp-note>operators</summary>"
-            f'<div class="sp-mono">{escape(operators)}</div></details>'
+            '<details><summary class="sp-note">shapes and operators</summary>'
+            f'<ul class="sp-list sp-mono">{lines}</ul></details>'
         )
     return (
         f'<tr{" class=sp-loud" if loud else ""} data-effect="{effect.effect}">'

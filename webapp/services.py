@@ -7,6 +7,7 @@ from core.platforms import Platform
 from core.request import Model
 from core.store import Store
 from webapp.audits import Audits
+from webapp.findings import Findings
 from webapp.jobs import JobQueue
 
 
@@ -19,6 +20,7 @@ class Services:
     store: Store
     jobs: JobQueue
     audits: Audits
+    findings: Findings
     plans: Path
     """The folder of plan files."""
     reports: Path

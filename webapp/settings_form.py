@@ -104,9 +104,7 @@ def accepted(value: object, slots: Sequence[Slot]) -> Mapping[str, str]:
     names = {slot.name for slot in slots}
     if not isinstance(value, Mapping):
         return {}
-    return {
-        slot: text for slot, text in value.items() if slot in names and isinstance(text, str)
-    }
+    return {slot: text for slot, text in value.items() if slot in names and isinstance(text, str)}
 
 
 def markup(slots: Sequence[Slot], platform: Platform, why_not: WhyNot) -> str:
@@ -136,11 +134,11 @@ def _slot(slot: Slot, platform: Platform, why_not: WhyNot) -> str:
         )
         if option.parameter is not None and reason is None:
             rows.append(_range(slot, option.name, option.parameter))
+    name, label, text = escape(slot.name), escape(slot.label), escape(default)
     return (
-        f'<details class="sp-slot" data-slot="{escape(slot.name)}" data-default="{escape(default)}">'
-        f"<summary><span>{escape(slot.label)}</span>"
-        f'<span class="sp-note" data-value>{escape(default)}</span></summary>'
-        f'<fieldset><legend class="sp-unseen">{escape(slot.label)}</legend>{"".join(rows)}</fieldset>'
+        f'<details class="sp-slot" data-slot="{name}" data-default="{text}">'
+        f'<summary><span>{label}</span><span class="sp-note" data-value>{text}</span></summary>'
+        f'<fieldset><legend class="sp-unseen">{label}</legend>{"".join(rows)}</fieldset>'
         "</details>"
     )
 
@@ -165,7 +163,8 @@ def _range(slot: Slot, name: str, parameter: Parameter) -> str:
         f'<label class="sp-range" data-for="{escape(name)}" hidden>'
         f"<span>{escape(parameter.label)}</span>"
         f"<output>{parameter.default:g}</output>"
-        f'<input type="range" min="{parameter.minimum:g}" max="{parameter.maximum:g}" '
+        f'<input type="range" min="{parameter.minimum or parameter.step:g}" '
+        f'max="{parameter.maximum:g}" '
         f'step="{parameter.step:g}" value="{parameter.default:g}" '
         f'aria-label="{escape(slot.label)}: {escape(name)}, {escape(parameter.label)}"></label>'
     )

@@ -1,6 +1,7 @@
 """What stands around every page: the bar with its three doors, and where this runs."""
 
 from html import escape
+from typing import Any
 
 import gradio as gr
 
@@ -8,6 +9,13 @@ from core.platforms import Platform
 
 PAGES = (("Generate", "./"), ("Audit", "./audit"), ("Recommend", "./recommend"))
 """Names and addresses, relative so that the app may be mounted anywhere."""
+
+QUIET: dict[str, Any] = {
+    "concurrency_limit": None,
+    "show_progress": "hidden",
+    "api_visibility": "private",
+}
+"""For every event: ours only look or hand over, so none waits for another; none is an API."""
 
 _MARK = (
     '<svg viewBox="0 0 24 24" width="22" height="22" aria-hidden="true" fill="none" '
@@ -37,8 +45,7 @@ name();
 
 
 def header(current: str) -> None:
-    """The bar of the page called `current`. Gradio's own bar is hidden: it names no landmarks."""
-    gr.Navbar(visible=False, main_page_name=PAGES[0][0])
+    """The bar of the page called `current`. Styles hide Gradio's own, which has no name for us."""
     links = "".join(
         f'<a href="{address}"{" aria-current=page" if name == current else ""}>{name}</a>'
         for name, address in PAGES

@@ -3,12 +3,16 @@
 from collections.abc import Mapping
 from html import escape
 
-from audit.score import AXES, Axis, AxisVerdict, Determinism, Drift, Score, TimeRatio
+from audit.score import AXES, Audit, Axis, AxisVerdict, Determinism, Drift, Score, TimeRatio
+from audit.statistics import MIN_PAIRS, tied
 from audit.units import bound, percent, trials
 from audit.verdicts import meaning
 
 Tone = str
 """A class of `style.css`: `good`, `care`, `bad` or `quiet`."""
+
+_UNIT = TimeRatio(median=1.0, ci95=(1.0, 1.0), pairs=10**6)
+"""The baseline's time, which every ratio is of."""
 
 AXIS_NAMES: Mapping[Axis, str] = {
     "same-process": "same process",
@@ -103,19 +107,28 @@ def drift_chip(drift: Drift | None) -> str:
     return chip(drift.verdict, DRIFT_TONES[drift.verdict], meaning(drift.verdict)) + beside
 
 
-def ratio_word(time: TimeRatio | None) -> tuple[str, Tone]:
-    """Faster or slower only where the interval says so."""
+def speed_chip(time: TimeRatio | None, placebo: TimeRatio | None) -> str:
+    """Faster or slower only where the measurements can tell it from the baseline."""
     if time is None:
-        return "not timed", "quiet"
-    low, high = time.ci95
-    if high < 1:
-        return f"{percent(1 - time.median)} less time", "good"
-    if low > 1:
-        return f"{percent(time.median - 1)} more time", "care"
-    return "no measurable difference", "quiet"
+        return chip("not timed", "quiet")
+    if time.pairs < MIN_PAIRS:
+        return chip("too few pairs to tell", "quiet", f"A speed is claimed from {MIN_PAIRS} on.")
+    if tied(time, _UNIT, placebo):
+        return chip("no measurable difference", "quiet")
+    if time.median < 1:
+        return chip(f"{percent(1 - time.median)} less time", "good")
+    return chip(f"{percent(time.median - 1)} more time", "care")
+
+
+def placebo_of(audit: Audit) -> TimeRatio | None:
+    """How far the baseline strays from itself in time."""
+    return next((score.time_ratio for score in audit.scores if score.placebo), None)
 
 
 def settings_of(key: str) -> dict[str, str]:
     """A configuration's key back as slot → value text; what is not such a text is left out."""
-    pairs = (part.split("=", 1) for part in key.split() if "=" in part)
-    return {slot: value for slot, value in pairs}
+    return {slot: value for slot, equals, value in map(_parts, key.split()) if equals}
+
+
+def _parts(text: str) -> tuple[str, str, str]:
+    return text.partition("=")

@@ -3,10 +3,9 @@
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import StableDiffusionPipeline
 
 from core.optimization import Configuration, Optimization, Slot, StepHook
 from core.optimizations.attention import ATTENTION
@@ -16,6 +15,9 @@ from core.optimizations.token_merging import TOKEN_MERGING
 from core.platforms import Platform, one_sentence
 from core.record import Record
 from core.request import Job
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
 
 SLOTS: tuple[Slot, ...] = (ATTENTION, TOKEN_MERGING, MIN_SIGMA, PRECISION)
 OPTIMIZATIONS: tuple[Optimization, ...] = tuple(o for slot in SLOTS for o in slot.options)
@@ -127,7 +129,7 @@ def prepared_key(configuration: Configuration) -> str:
     )
 
 
-def prepare(pipeline: StableDiffusionPipeline, configuration: Configuration) -> None:
+def prepare(pipeline: "StableDiffusionPipeline", configuration: Configuration) -> None:
     """Change a freshly loaded pipeline for good."""
     for option, number in chosen(configuration):
         if option.prepare is not None:
@@ -147,7 +149,7 @@ class StepHooks:
 
 
 @contextmanager
-def applied(pipeline: StableDiffusionPipeline, job: Job, record: Record) -> Iterator[StepHooks]:
+def applied(pipeline: "StableDiffusionPipeline", job: Job, record: Record) -> Iterator[StepHooks]:
     """Every chosen option's patch around one job; an exception inside unwinds all of them."""
     with ExitStack() as stack:
         hooks = []

@@ -8,14 +8,17 @@ whole guidance goes, not only the negative prompt.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
-from diffusers import StableDiffusionPipeline
 
 from core.optimization import Optimization, Parameter, Slot, StepHook
 from core.optimizations.unet_calls import watching_unet
 from core.record import Record, SlotRecord
 from core.request import Job
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
 
 MINIMUM_SIGMA = Parameter(label="minimum sigma", default=0.7, minimum=0, maximum=15, step=0.1)
 
@@ -41,14 +44,14 @@ class MinimumSigma:
 @contextmanager
 def patched(
     alternate: bool,
-    pipeline: StableDiffusionPipeline,
+    pipeline: "StableDiffusionPipeline",
     job: Job,
     parameter: float | None,
     record: Record,
 ) -> Iterator[StepHook]:
     """Decide by step, and count the rows that the UNet was really given."""
     notes = record.slot("min-sigma", job.configuration.get("min-sigma"))
-    hook = MinimumSigma(parameter or MINIMUM_SIGMA.default, alternate)
+    hook = MinimumSigma(MINIMUM_SIGMA.default if parameter is None else parameter, alternate)
     pictures = len(job.requests)
 
     def see(sample: torch.Tensor) -> None:

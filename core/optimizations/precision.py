@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
-from diffusers import StableDiffusionPipeline
 
 from core.optimization import Optimization, Slot
 from core.optimizations.unet_calls import watching_unet
@@ -13,11 +13,14 @@ from core.platforms import Platform
 from core.record import Record
 from core.request import Job
 
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
+
 
 @contextmanager
 def patched(
     dtype: torch.dtype,
-    pipeline: StableDiffusionPipeline,
+    pipeline: "StableDiffusionPipeline",
     job: Job,
     parameter: float | None,
     record: Record,

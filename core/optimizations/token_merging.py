@@ -9,18 +9,20 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tomesd
 import torch
-from diffusers import StableDiffusionPipeline
-from diffusers.models.attention import BasicTransformerBlock
 from tomesd.merge import bipartite_soft_matching_random2d
 
 from core.optimization import Optimization, Parameter, Patch, Slot
 from core.optimizations.unet_calls import watching_unet
 from core.record import Record, SlotRecord
 from core.request import Job
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
+    from diffusers.models.attention import BasicTransformerBlock
 
 STRIDE = 2
 """One token in every 2x2 stays a destination: at most three quarters of them can be merged."""
@@ -84,7 +86,7 @@ def _resized(x: torch.Tensor, resizes: list[Resize]) -> torch.Tensor:
 
 
 @contextmanager
-def _merging(block: BasicTransformerBlock, seeded: SeededMatching) -> Iterator[None]:
+def _merging(block: "BasicTransformerBlock", seeded: SeededMatching) -> Iterator[None]:
     """Merge around one block's self-attention."""
     unmerges: list[Resize] = []
     merges: list[Resize] = []
@@ -156,12 +158,14 @@ def _tokens(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
 @contextmanager
 def _patched(
     seed: bool,
-    pipeline: StableDiffusionPipeline,
+    pipeline: "StableDiffusionPipeline",
     job: Job,
     parameter: float | None,
     record: Record,
 ) -> Iterator[None]:
     """Count, and where `seed` merge; as shipped, `prepare` has done that already."""
+    from diffusers.models.attention import BasicTransformerBlock
+
     notes = record.slot("token-merging", job.configuration.get("token-merging"))
     seeded = SeededMatching(
         RATIO.default if parameter is None else parameter, [r.seed for r in job.requests]
@@ -190,7 +194,7 @@ def _patched(
         count.conclude(seeded.size)
 
 
-def _prepare_as_shipped(pipeline: StableDiffusionPipeline, parameter: float | None) -> None:
+def _prepare_as_shipped(pipeline: "StableDiffusionPipeline", parameter: float | None) -> None:
     """tomesd's own patch, applied once: its generator goes on from picture to picture, as it
     does for everybody who uses the package. Applied anew for each job that would not show."""
     tomesd.apply_patch(pipeline, ratio=RATIO.default if parameter is None else parameter)

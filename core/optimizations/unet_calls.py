@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import StableDiffusionPipeline
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
 
 
 @contextmanager
 def watching_unet(
-    pipeline: StableDiffusionPipeline, see: Callable[[torch.Tensor], None]
+    pipeline: "StableDiffusionPipeline", see: Callable[[torch.Tensor], None]
 ) -> Iterator[None]:
     """Call `see` with the sample, (rows, channels, height, width), before every UNet call."""
 

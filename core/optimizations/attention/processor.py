@@ -4,16 +4,19 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
-from diffusers import StableDiffusionPipeline
-from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
 
 from core.optimization import Optimization
 from core.optimizations.attention.backend import Backend
 from core.optimizations.attention.observation import Observation
 from core.record import Record
 from core.request import Job
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
+    from diffusers.models.attention_processor import Attention
 
 
 class Processor:
@@ -29,7 +32,7 @@ class Processor:
 
     def __call__(
         self,
-        attn: Attention,
+        attn: "Attention",
         hidden_states: torch.Tensor,
         encoder_hidden_states: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
@@ -56,7 +59,8 @@ class Processor:
             out = out.transpose(1, 2).reshape(residual.shape)
         if attn.residual_connection:
             out = out + residual
-        return out / attn.rescale_output_factor
+        rescaled: torch.Tensor = out / attn.rescale_output_factor
+        return rescaled
 
 
 def _split_heads(tokens: torch.Tensor, heads: int) -> torch.Tensor:
@@ -81,12 +85,14 @@ def optimization(backend: Backend) -> Optimization:
 @contextmanager
 def patched(
     backend: Backend,
-    pipeline: StableDiffusionPipeline,
+    pipeline: "StableDiffusionPipeline",
     job: Job,
     parameter: float | None,
     record: Record,
 ) -> Iterator[None]:
     """Replace the processors of all plain attention layers, then put the same objects back."""
+    from diffusers.models.attention_processor import Attention
+
     notes = record.slot("attention", job.configuration.get("attention"))
     observation = Observation(backend)
     former = []
@@ -107,8 +113,10 @@ def patched(
         observation.conclude(notes)
 
 
-def _is_plain(layer: Attention) -> bool:
+def _is_plain(layer: "Attention") -> bool:
     """Whether a layer is what Stable Diffusion 1.x has; adapters bring processors of their own."""
+    from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+
     extras = (layer.spatial_norm, layer.norm_q, layer.norm_k, layer.norm_cross)
     return type(layer.processor) in (AttnProcessor, AttnProcessor2_0) and not any(
         extra is not None for extra in extras

@@ -22,8 +22,11 @@ def kernel(
 
 
 def _excluded() -> bool:
-    return not (
-        torch.backends.cuda.mem_efficient_sdp_enabled() or torch.backends.cuda.cudnn_sdp_enabled()
+    return not any(
+        (
+            torch.backends.cuda.mem_efficient_sdp_enabled(),  # type: ignore[no-untyped-call]
+            torch.backends.cuda.cudnn_sdp_enabled(),  # type: ignore[no-untyped-call]
+        )
     )
 
 

@@ -1,0 +1,81 @@
+"""Candidates that are hopelessly slow here are given up, so that they don't cost the audit."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from statistics import median
+
+from audit.plan import Plan, PlannedRun
+from core.optimization import Configuration
+from core.request import StepEvent
+from core.run import Run
+
+ENOUGH_STEPS = 2
+"""How many steps a run makes before its speed is judged: the first one warms up."""
+
+
+@dataclass
+class Pace:
+    """A `Watch` that stops a run when told to, or when even its fastest step is too slow."""
+
+    stop: Callable[[], bool]
+    limit: float
+    """Seconds that its fastest step may take."""
+    steps: int = 0
+    fastest: float = math.inf
+
+    def on_step(self, event: StepEvent) -> None:
+        self.steps += 1
+        self.fastest = min(self.fastest, event.seconds)
+
+    @property
+    def too_slow(self) -> bool:
+        return self.steps >= ENOUGH_STEPS and self.fastest > self.limit
+
+    def cancelled(self) -> bool:
+        return self.too_slow or self.stop()
+
+
+@dataclass
+class Patience:
+    """What an audit has learnt about speed, and which configurations it has given up.
+
+    bfloat16 on a CPU that emulates it takes some fifty times as long as float32: two steps show
+    it, and the rest of its runs would take longer than all other rows together. Runs that ask for
+    another number of threads are not judged.
+    """
+
+    plan: Plan
+    baseline_step: float = math.inf
+    """Seconds: the smallest median of one of the baseline's runs."""
+    given_up: dict[Configuration, Run] = field(default_factory=dict)
+    """The failed run that stands for all of a configuration's."""
+
+    def learn(self, entry: PlannedRun, run: Run) -> None:
+        """Take a finished run into account."""
+        ours = entry.role == "determinism" and entry.configuration == self.plan.baseline
+        if ours and run.timings.steps:
+            self.baseline_step = min(self.baseline_step, median(run.timings.steps))
+
+    def pace(self, entry: PlannedRun, stop: Callable[[], bool]) -> Pace:
+        job = entry.job
+        judged = job.configuration != self.plan.baseline and job.conditions.threads is None
+        factor = self.plan.patience if judged and self.plan.patience else math.inf
+        return Pace(stop=stop, limit=factor * self.baseline_step * len(job.requests))
+
+    def give_up(self, entry: PlannedRun, run: Run, pace: Pace) -> Run:
+        """The run that was stopped for its pace, as a failed one; its configuration is given up."""
+        step = pace.fastest / len(run.job.requests)
+        reason = (
+            f"Given up: even its fastest step took {step:.3g} s a picture, "
+            f"{step / self.baseline_step:.0f} times the baseline's "
+            f"{self.baseline_step:.3g} s, and the plan waits for {self.plan.patience:g} times."
+        )
+        failed = replace(run, outcome="failed", reason=reason)
+        self.given_up[run.job.configuration] = failed
+        return failed
+
+    def skipped(self, entry: PlannedRun) -> Run | None:
+        """The failed run to store, without making it, where its configuration is given up."""
+        known = self.given_up.get(entry.job.configuration)
+        return replace(known, job=entry.job) if known else None

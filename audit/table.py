@@ -1,0 +1,107 @@
+"""An audit in a terminal of 100 columns, in the same words as everywhere."""
+
+from collections.abc import Mapping, Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from audit.changes import short_name
+from audit.score import AXES, Audit, Axis, AxisVerdict, Score
+from audit.units import counted, drift_words, gigabytes, percent, seconds
+from core.optimization import Configuration
+
+Names = Mapping[str, str]
+
+
+def tables(audit: Audit) -> tuple[Table, ...]:
+    """All configurations; the axes that somebody tried; the answers."""
+    baseline = next(
+        (row.configuration for row in audit.scores if row.key == audit.baseline), Configuration()
+    )
+    names = {row.key: short_name(row.configuration, baseline) for row in audit.scores}
+    tried = [axis for axis in AXES if any(_trials(row, axis) for row in audit.scores)]
+    axes = (_agreement(audit, names, tried),) if tried else ()
+    return (_configurations(audit, names), *axes, _answers(audit, names))
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        caption_justify="left",
+        box=None,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _configurations(audit: Audit, names: Names) -> Table:
+    columns = ("configuration", "effect", "drift", "time ÷ baseline", "n", "s/picture", "peak")
+    table = _table(
+        f"Plan {audit.plan} on {audit.platform.device_name}: {audit.runs_done} of "
+        f"{counted(audit.runs_planned, 'run')}",
+        *columns,
+    )
+    missing = []
+    for row in audit.scores:
+        if not row.available:
+            missing.append(f"not available: {names[row.key]}: {row.why_not}")
+            continue
+        table.add_row(
+            _name(row, names),
+            Text(row.effect or "no run"),
+            Text(drift_words(row.drift) if row.drift else "not compared"),
+            Text(_time(row)),
+            Text(str(row.time_ratio.pairs) if row.time_ratio else ""),
+            Text(seconds(row.seconds_median).removesuffix(" s") if row.seconds_median else ""),
+            Text(gigabytes(row.peak_memory_bytes) if row.peak_memory_bytes else ""),
+        )
+    table.caption = Text("\n".join(missing)) if missing else None
+    return table
+
+
+def _time(row: Score) -> str:
+    if row.time_ratio is None:
+        return "not timed"
+    low, high = row.time_ratio.ci95
+    return f"{row.time_ratio.median:.2f} ({low:.2f}–{high:.2f})"
+
+
+def _agreement(audit: Audit, names: Names, axes: Sequence[Axis]) -> Table:
+    """Agreeing trials of all, and the failure rate that so many still allow."""
+    table = _table("Agreement with itself: trials that agree, fails at most (95 %)")
+    table.add_column("configuration", overflow="fold")
+    for axis in axes:
+        table.add_column(axis.replace("-", "-\n", 1), overflow="fold")
+    for row in audit.scores:
+        if row.available:
+            cells = (Text(_cell(row.determinism.get(axis))) for axis in axes)
+            table.add_row(_name(row, names), *cells)
+    return table
+
+
+def _cell(verdict: AxisVerdict | None) -> str:
+    if verdict is None or not verdict.trials or verdict.p_upper95 is None:
+        return verdict.verdict if verdict else "unverified"
+    agree = verdict.trials - verdict.failures
+    return f"{verdict.verdict} {agree}/{verdict.trials}\n≤ {percent(verdict.p_upper95)}"
+
+
+def _answers(audit: Audit, names: Names) -> Table:
+    table = _table("Recommended here", "goal", "configuration", "why")
+    for goal, answer in audit.recommendations.items():
+        name = names[answer.key] if answer.key else "none"
+        table.add_row(goal, Text(name), Text(answer.reason))
+    return table
+
+
+def _name(row: Score, names: Names) -> Text:
+    return Text("placebo (baseline again)" if row.placebo else names[row.key])
+
+
+def _trials(row: Score, axis: Axis) -> int:
+    return row.determinism[axis].trials if axis in row.determinism else 0

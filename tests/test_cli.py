@@ -1,0 +1,107 @@
+"""The terminal: one JSON document on standard output, one line for bad input, honest exit codes."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from core.optimizations import OPTIMIZATIONS, SLOTS
+from webapp.cli import main
+
+Run = tuple[int, str, str]
+
+
+@pytest.fixture
+def seedproof(capsys: pytest.CaptureFixture[str]) -> object:
+    def call(*arguments: str) -> Run:
+        with pytest.raises(SystemExit) as exit_:
+            main(arguments)
+        captured = capsys.readouterr()
+        return int(exit_.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+def test_doctor_lists_every_optimization_truthfully(seedproof) -> None:  # type: ignore[no-untyped-def]
+    code, out, _ = seedproof("doctor", "--json")
+    document = json.loads(out)
+    assert code == 0
+    assert document["platform"]["device"]
+    rows = {(row["slot"], row["name"]): row for row in document["optimizations"]}
+    assert list(rows) == [(o.slot, o.name) for o in OPTIMIZATIONS]
+    assert rows["attention", "sdp"]["available"] is True
+    for row in rows.values():
+        assert bool(row["why_not"]) != row["available"]
+
+
+def test_generate_makes_the_picture_it_reports(  # type: ignore[no-untyped-def]
+    seedproof, tiny_model_path: Path, tmp_path: Path
+) -> None:
+    code, out, err = seedproof(
+        "generate", "a cat", "--model", str(tiny_model_path), "--width", "64", "--height", "96",
+        "--num-inference-steps", "2", "--seed", "5", "--batch-size", "2",
+        "--attention", "none", "--token-merging", "0.5", "--min-sigma", "all:15",
+        "--out", str(tmp_path / "cat.png"), "--db", str(tmp_path / "db" / "s.db"), "--json",
+    )  # fmt: skip
+    document = json.loads(out)
+    assert code == 0
+    assert "step 2 of 2" in err
+    assert [image["seed"] for image in document["images"]] == [5, 6]
+    for image in document["images"]:
+        with Image.open(image["path"]) as picture:
+            assert picture.size == (64, 96)
+            digest = hashlib.sha256(np.asarray(picture).tobytes()).hexdigest()
+        assert digest == image["pixels_sha256"]
+    assert document["requested"] == {
+        "attention": "none",
+        "min-sigma": "all:15",
+        "precision": "fp32",
+        "token-merging": "seeded:0.5",
+    }
+    effects = {slot: effect["effect"] for slot, effect in document["effective"].items()}
+    assert effects["attention"] == effects["token-merging"] == effects["min-sigma"] == "applied"
+    assert document["peak_memory_bytes"] > 1e6
+    assert document["seconds"]["denoise"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["generate", "x", "--attention", "fastest"], "attention has no option 'fastest'"),
+        (["generate", "x", "--token-merging", "2"], "token-merging"),
+        (["generate", "x", "--width", "100"], "width must be a multiple of"),
+        (["generate", "x", "--model", "nowhere"], "No model at 'nowhere'"),
+        (["generate", "x", "--out", "a.jpg"], "--out takes a .png file"),
+        (["generate", "x", "--sampler", "Magic"], "Unknown sampler 'Magic'"),
+        (["generate"], "Missing argument"),
+        (["generate", "x", "--seed", "many"], "valid integer"),
+        (["audit", "--plan", "thorough"], "thorough"),
+        (["audit", "--resume", "0000"], "0000"),
+        (["recommend", "--goal", "best"], "Unknown goal 'best'"),
+        (["recommend"], "No audit is complete yet"),
+        (["frobnicate"], "frobnicate"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(  # type: ignore[no-untyped-def]
+    seedproof, tmp_path: Path, arguments: list[str], sentence: str
+) -> None:
+    if arguments[0] in {"generate", "audit", "recommend"}:
+        arguments = [*arguments, "--db", str(tmp_path / "s.db")]
+    code, out, err = seedproof(*arguments)
+    assert code == 2
+    assert out == ""
+    assert sentence in err
+    assert err.startswith("seedproof: ")
+    assert err.count("\n") == 1
+
+
+def test_every_slot_is_an_option_with_its_choices_in_the_help(seedproof) -> None:  # type: ignore[no-untyped-def]
+    _, out, _ = seedproof("generate", "--help")
+    flat = " ".join(out.split()).replace("- ", "-")
+    for slot in SLOTS:
+        assert f"--{slot.name}" in flat
+        for option in slot.options:
+            assert option.name in flat

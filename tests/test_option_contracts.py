@@ -1,0 +1,144 @@
+"""What every option owes: it records its effect, and leaves no trace. New ones are covered."""
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from diffusers.models.attention_processor import Attention
+
+from core.optimization import Configuration, Optimization
+from core.optimizations import (
+    OPTIMIZATIONS,
+    SLOTS,
+    applied,
+    load_arguments,
+    prepare,
+    prepared_key,
+)
+from core.record import Record
+from core.request import Job
+from tests.tiny_run import tiny_job, tiny_run
+
+every_option = pytest.mark.parametrize(
+    "option", OPTIMIZATIONS, ids=lambda option: f"{option.slot}={option.name}"
+)
+
+
+def job_with(option: Optimization) -> Job:
+    number = f":{option.parameter.default:g}" if option.parameter else ""
+    return tiny_job(seeds=(1, 2), **{option.slot: f"{option.name}{number}"})
+
+
+def loaded(pipeline: StableDiffusionPipeline, job: Job) -> StableDiffusionPipeline:
+    """As the pool would have it: a copy where it is loaded or prepared in another way."""
+    dtype = load_arguments(job.configuration).get("dtype", torch.float32)
+    if dtype == torch.float32 and not prepared_key(job.configuration):
+        return pipeline
+    pipeline = copy.deepcopy(pipeline).to(dtype)
+    prepare(pipeline, job.configuration)
+    return pipeline
+
+
+def state(pipeline: StableDiffusionPipeline) -> dict[str, Any]:
+    """Everything a patch could leave behind."""
+    modules = [
+        module
+        for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder)
+        for module in part.modules()
+    ]
+    cuda = torch.backends.cuda
+    return {
+        "types": [type(module) for module in modules],
+        "processors": [id(m.processor) for m in modules if isinstance(m, Attention)],
+        "hooks": [[*module._forward_pre_hooks, *module._forward_hooks] for module in modules],
+        "instances": [sorted(vars(module)) for module in modules],
+        "sdp": (
+            cuda.flash_sdp_enabled(),
+            cuda.math_sdp_enabled(),
+            cuda.mem_efficient_sdp_enabled(),
+            cuda.cudnn_sdp_enabled(),
+        ),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "precision": (torch.get_float32_matmul_precision(), torch.get_default_dtype()),
+        "threads": torch.get_num_threads(),
+        "grad": torch.is_grad_enabled(),
+        "random": torch.get_rng_state().tolist(),
+    }
+
+
+@pytest.mark.usefixtures("fake_xformers")
+@every_option
+def test_an_option_records_that_it_was_applied(
+    shared_pipeline: StableDiffusionPipeline, option: Optimization
+) -> None:
+    job = job_with(option)
+    result = tiny_run(loaded(shared_pipeline, job), job)
+    (effect,) = result.effective.slots
+    assert (effect.slot, effect.requested) == (option.slot, job.configuration.get(option.slot))
+    assert effect.effect == "applied", effect.reason
+    assert effect.counts
+    assert bool(effect.operators) == (option.slot == "attention")
+
+
+@pytest.mark.usefixtures("fake_xformers")
+@every_option
+def test_an_option_leaves_no_trace(
+    shared_pipeline: StableDiffusionPipeline, option: Optimization
+) -> None:
+    job = job_with(option)
+    pipeline = loaded(shared_pipeline, job)
+    bare = replace(job, configuration=Configuration())
+    before, plain = state(pipeline), tiny_run(pipeline, bare)
+    tiny_run(pipeline, job)
+    assert state(pipeline) == before
+    if option.prepare is None:
+        again = tiny_run(pipeline, bare)
+        assert torch.equal(again.latents, plain.latents)
+        assert torch.equal(again.pixels, plain.pixels)
+
+
+@pytest.mark.usefixtures("fake_xformers")
+@every_option
+def test_an_exception_leaves_no_trace(
+    shared_pipeline: StableDiffusionPipeline, option: Optimization
+) -> None:
+    """The embeddings are too narrow for the first cross-attention, inside the first block."""
+    job = job_with(option)
+    pipeline = loaded(shared_pipeline, job)
+    before = state(pipeline)
+    latents = torch.zeros(4, 4, 16, 16, dtype=pipeline.unet.dtype)
+    embeddings = torch.zeros(4, 77, 8, dtype=pipeline.unet.dtype)
+    record = Record()
+    with (
+        pytest.raises(RuntimeError, match="mat1 and mat2"),
+        torch.no_grad(),
+        applied(pipeline, job, record),
+    ):
+        pipeline.unet(latents, 500, embeddings)
+    assert state(pipeline) == before
+
+
+@pytest.mark.usefixtures("fake_xformers")
+def test_all_slots_work_together(shared_pipeline: StableDiffusionPipeline) -> None:
+    for attention in SLOTS[0].options:
+        job = tiny_job(
+            seeds=(1, 2),
+            attention=attention.name,
+            token_merging="seeded:0.5",
+            min_sigma="alternate:0.7",
+            precision="fp32",
+        )
+        effective = tiny_run(shared_pipeline, job).effective
+        assert [slot.effect for slot in effective.slots] == ["applied"] * 4
+
+
+def test_the_tables_are_consistent() -> None:
+    assert [slot.name for slot in SLOTS] == ["attention", "token-merging", "min-sigma", "precision"]
+    for slot in SLOTS:
+        assert all(option.slot == slot.name for option in slot.options)
+        names = [option.name for option in slot.options]
+        assert len(set(names)) == len(names)
+        assert all(option.summary and option.changes for option in slot.options)

@@ -1,0 +1,385 @@
+"""Plans: read with one sentence per mistake, expanded to runs in a reproducible order."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from diffusers import EulerDiscreteScheduler
+
+from audit.estimate import Costs, estimate, measured
+from audit.plan import Plan, PlannedRun
+from audit.plan_file import PlanError, load_plan, timing_workers
+from audit.schedule import expand, groups_of
+from core.models import resolve
+from core.optimization import Configuration
+from core.optimizations import configure
+from core.platforms import Platform, detect
+from core.request import Following, Model, Request
+from tests.fake_engine import MODEL, PLATFORM, FakeEngine
+
+DATA = Path(__file__).resolve().parents[1] / "data"
+BASELINE = Configuration((("attention", "sdp"), ("precision", "fp32")))
+CANDIDATE = Configuration((("attention", "none"), ("precision", "fp32")))
+OTHER = Configuration((("attention", "split-v1"), ("precision", "fp32")))
+EVERYTHING = Plan(
+    name="everything",
+    baseline=BASELINE,
+    candidates=(CANDIDATE, OTHER),
+    skipped={OTHER.key: "cannot"},
+    requests=tuple(
+        Request(prompt=prompt, model=MODEL, seed=seed, num_inference_steps=3)
+        for prompt in ("a cat", "a dog")
+        for seed in (1, 2, 3)
+    ),
+    axes=dict.fromkeys(
+        ("after-other-work", "batch-size", "batch-position", "threads"),
+        (BASELINE.key, CANDIDATE.key),
+    ),
+    timing_sessions=2,
+)
+
+MINIMAL = """
+name = "mine"
+[request]
+num_inference_steps = 3
+guidance_scale = 5
+width = 128
+height = 128
+[clusters]
+count = 2
+prompts = ["apple"]
+first_seed = 40
+"""
+
+
+@pytest.fixture(scope="module")
+def platform() -> Platform:
+    return detect("cpu")
+
+
+@pytest.fixture(scope="module")
+def pocket() -> Model:
+    return resolve("pocket", DATA / "pocket")
+
+
+@pytest.fixture
+def written(tmp_path: Path, pocket: Model, platform: Platform) -> Callable[[str], Plan]:
+    def load(text: str) -> Plan:
+        path = tmp_path / "mine.toml"
+        path.write_text(text)
+        return load_plan(path, pocket, platform)
+
+    return load
+
+
+def test_a_minimal_plan_has_the_platforms_defaults(
+    written: Callable[[str], Plan], platform: Platform
+) -> None:
+    plan = written(MINIMAL)
+    assert plan.baseline == configure({}, platform)
+    assert [request.seed for request in plan.requests] == [40, 41]
+    assert {request.prompt for request in plan.requests} == {
+        "a red apple, cartoon style, white background"
+    }
+    assert plan.candidates == ()
+    assert {run.placebo for run in expand(plan, platform)} == {False, True}
+
+
+def test_a_plan_may_bring_its_own_prompts(written: Callable[[str], Plan]) -> None:
+    text = MINIMAL.replace('"apple"', '"mine"') + '[[prompt]]\nname = "mine"\nprompt = "a boat"\n'
+    assert written(text).requests[0].prompt == "a boat"
+
+
+def test_a_candidate_stands_on_the_baseline(
+    written: Callable[[str], Plan], platform: Platform
+) -> None:
+    plan = written(
+        MINIMAL
+        + """
+[baseline]
+settings = { attention = "none" }
+[[candidate]]
+settings = { token-merging = "0.5" }
+axes = ["threads"]
+[[candidate]]
+settings = { attention = "none" }
+"""
+    )
+    expected = configure({"attention": "none", "token-merging": "seeded:0.5"}, platform)
+    assert plan.candidates == (expected,), "and one that equals the baseline is left out"
+    assert plan.axes == {"threads": (expected.key,)}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (("count = 2", "count = 0"), "clusters.count should be greater than or equal to 1"),
+        (("count = 2", 'count = "2"'), "clusters.count should be a valid integer"),
+        (("width = 128\n", ""), "request.width is missing"),
+        (("width = 128", "width = 100"), "request.width should be a multiple of 8"),
+        (("width = 128", "width = 72"), "request: width must be a multiple of 32"),
+        (("count = 2", "count = 2\nclusters = 3"), "clusters.clusters is not a key"),
+        (('"apple"', '"pear"'), "no prompt is called 'pear'; there are apple, panda"),
+        (("name =", "nam ="), "name is missing"),
+        (('name = "mine"', 'name = "mine'), "not a readable TOML file"),
+        (("height = 128", 'height = 128\nsampler = "Magic"'), "no sampler is called 'Magic'"),
+        (("[clusters]", "[timing]\nsessions = 9\n[clusters]"), "9 sessions cannot share 4 blocks"),
+        (
+            ("[clusters]", '[[candidate]]\nsettings = { attention = "magic" }\n[clusters]'),
+            "candidate 1: attention has no option 'magic'",
+        ),
+        (
+            ("[clusters]", '[[candidate]]\naxes = ["instruction-set"]\n[clusters]'),
+            "candidate.1.axes.1 should be 'after-other-work', 'batch-size'",
+        ),
+        (
+            ("[clusters]", '[[candidate]]\nsettings = { attention = "none" }\n' * 2 + "[clusters]"),
+            "candidate 2 repeats another one: attention=none",
+        ),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    written: Callable[[str], Plan], change: tuple[str, str], sentence: str
+) -> None:
+    with pytest.raises(PlanError) as caught:
+        written(MINIMAL.replace(*change))
+    (line,) = [line for line in str(caught.value).splitlines() if "nam is not a key" not in line]
+    assert "mine.toml: " in line
+    assert sentence in line
+
+
+def test_all_mistakes_are_told_at_once(written: Callable[[str], Plan]) -> None:
+    with pytest.raises(PlanError) as caught:
+        written(MINIMAL.replace("count = 2", "count = 0").replace("guidance_scale = 5\n", ""))
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_a_plan_that_is_not_there_is_one_sentence(pocket: Model, platform: Platform) -> None:
+    with pytest.raises(PlanError, match="not a readable TOML file"):
+        load_plan(Path("nowhere.toml"), pocket, platform)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((DATA / "plans").glob("*.toml")), ids=lambda path: path.stem
+)
+def test_shipped_plans_load(path: Path, pocket: Model, platform: Platform) -> None:
+    plan = load_plan(path, pocket, platform)
+    assert plan.name == path.stem
+    assert plan.summary
+    assert len(plan.requests) == len(set(plan.requests))
+
+
+def test_the_quick_plan_can_hold_and_says_why_xformers_is_missing(
+    pocket: Model, platform: Platform
+) -> None:
+    plan = load_plan(DATA / "plans" / "quick.toml", pocket, platform)
+    assert len(plan.requests) >= 5
+    assert len(plan.runnable) == 9
+    ((key, reason),) = plan.skipped.items()
+    assert "xformers" in key
+    assert reason
+    with_avx512 = Costs(row_step=0.0425, picture=0.05)
+    assert estimate(expand(plan, platform), with_avx512).seconds < 300
+
+
+def test_clusters_can_be_asked_for(pocket: Model, platform: Platform) -> None:
+    plan = load_plan(DATA / "plans" / "smoke.toml", pocket, platform, clusters=7)
+    assert [request.seed for request in plan.requests] == list(range(1, 8))
+
+
+def test_the_quick_plans_minimum_sigma_acts(pocket: Model, platform: Platform) -> None:
+    """The sixth and eighth of eight steps lie below it, which `alternate` skips."""
+    plan = load_plan(DATA / "plans" / "quick.toml", pocket, platform)
+    scheduler = EulerDiscreteScheduler.from_pretrained(pocket.path / "scheduler")
+    scheduler.set_timesteps(plan.requests[0].num_inference_steps)
+    for value in {c.get("min-sigma") for c in plan.candidates} - {"off"}:
+        limit = float(value.partition(":")[2])
+        below = [i for i, sigma in enumerate(scheduler.sigmas[:-1].tolist()) if sigma < limit]
+        assert below == [5, 6, 7]
+
+
+def test_few_workers_where_memory_is_small(tiny_model_path: Path) -> None:
+    model = Model(name="tiny", path=tiny_model_path, digest="")
+    small, large = (replace(PLATFORM, memory_bytes=n * 10**9) for n in (1, 64))
+    assert timing_workers(model, small) == 2
+    assert timing_workers(model, large) > 20
+
+
+def test_identities_are_unique_stable_and_do_not_know_where_weights_lie() -> None:
+    runs = expand(EVERYTHING, PLATFORM)
+    assert len({run.identity for run in runs}) == len(runs)
+    assert expand(EVERYTHING, PLATFORM) == runs
+    moved = replace(MODEL, path=Path("elsewhere"), name="another name")
+    requests = tuple(replace(request, model=moved) for request in EVERYTHING.requests)
+    assert [r.identity for r in expand(replace(EVERYTHING, requests=requests), PLATFORM)] == [
+        run.identity for run in runs
+    ]
+    others = replace(MODEL, digest="0" * 64)
+    requests = tuple(replace(request, model=others) for request in EVERYTHING.requests)
+    changed = {r.identity for r in expand(replace(EVERYTHING, requests=requests), PLATFORM)}
+    assert changed.isdisjoint(run.identity for run in runs)
+
+
+def test_the_order_follows_from_the_seed_and_not_from_the_set_of_runs() -> None:
+    runs = expand(EVERYTHING, PLATFORM)
+    again = expand(replace(EVERYTHING, order_seed=1), PLATFORM)
+    assert [run.identity for run in again] != [run.identity for run in runs]
+    assert {run.process for run in again} == {run.process for run in runs}
+
+
+def test_every_comparison_has_its_runs() -> None:
+    runs = expand(EVERYTHING, PLATFORM)
+    for cluster in range(6):
+        for configuration, placebo in ((BASELINE, False), (BASELINE, True), (CANDIDATE, False)):
+            row = [
+                run
+                for run in runs
+                if (run.configuration, run.placebo, run.cluster)
+                == (configuration, placebo, cluster)
+                and run.role != "timing"
+            ]
+            roles = Counter(run.role for run in row)
+            controls = {"ulp-nudge": 1, "other-seed": 1}
+            axes = {
+                "batch-size": 2,
+                "batch-position": 1,
+                "threads": 1,
+                "other-work": 1,
+                "after-other-work": 1,
+            }
+            expected = {"determinism": 3}
+            if not placebo:
+                expected |= axes
+            if configuration == BASELINE and not placebo:
+                expected |= controls
+            assert roles == expected
+    assert not [run for run in runs if run.configuration == OTHER]
+
+
+def test_batches_hold_the_request_where_they_say_and_neighbours_with_other_seeds() -> None:
+    for run in expand(EVERYTHING, PLATFORM):
+        request = EVERYTHING.requests[run.cluster]
+        place = {"batch-size": 0, "batch-position": -1}.get(run.role)
+        if place is not None:
+            assert run.job.requests[place] == request
+            assert len({r.seed for r in run.job.requests}) == len(run.job.requests)
+
+
+def test_position_needs_the_first_of_four_even_where_sizes_have_none() -> None:
+    plan = replace(EVERYTHING, batch_sizes=(2,), axes={"batch-position": (BASELINE.key,)})
+    sizes = {
+        (run.role, len(run.job.requests))
+        for run in expand(plan, PLATFORM)
+        if run.role in ("batch-size", "batch-position")
+    }
+    assert sizes == {("batch-size", 4), ("batch-position", 4)}
+
+
+def test_other_work_is_another_configuration_and_picture() -> None:
+    runs = expand(EVERYTHING, PLATFORM)
+    for before, after in pairwise(runs):
+        if after.role == "after-other-work":
+            assert before.role == "other-work"
+            assert before.process == after.process
+            assert before.job.configuration != after.job.configuration == after.configuration
+            assert after.job.requests[0] not in before.job.requests
+
+
+def test_runs_of_a_process_are_adjacent_and_of_one_kind() -> None:
+    runs = expand(EVERYTHING, PLATFORM)
+    for group in groups_of(runs).values():
+        start = runs.index(group[0])
+        assert runs[start : start + len(group)] == group
+    for process in {run.process for run in runs}:
+        conditions = {
+            (run.job.conditions.process, run.job.conditions.threads)
+            for run in runs
+            if run.process == process
+        }
+        assert len(conditions) == 1
+
+
+def test_every_configuration_has_an_execd_second_process() -> None:
+    runs = expand(replace(EVERYTHING, exec_clusters=2), PLATFORM)
+    execd = [run for run in runs if run.job.conditions.process == "exec"]
+    assert all(run.role == "determinism" and run.process.endswith("/b") for run in execd)
+    assert Counter((run.configuration, run.placebo) for run in execd) == {
+        (BASELINE, False): 2,
+        (BASELINE, True): 2,
+        (CANDIDATE, False): 2,
+    }
+    assert len({run.cluster for run in execd}) > 2
+
+
+def test_rounds_finish_a_cluster_everywhere_before_the_next() -> None:
+    clusters = [run.cluster for run in expand(EVERYTHING, PLATFORM) if run.role != "timing"]
+    assert clusters == sorted(clusters)
+
+
+def test_blocks_time_every_configuration_once_against_the_baseline() -> None:
+    runs = [run for run in expand(EVERYTHING, PLATFORM) if run.role == "timing"]
+    sessions = groups_of(runs)
+    assert len(sessions) == 2
+    blocks = Counter[int]()
+    for session in sessions.values():
+        assert {run.block for run in session[:3]} == {0}, "the warm-up comes first"
+        assert len({run.process for run in session}) == 3
+        for block in {run.block for run in session}:
+            members = [run for run in session if run.block == block]
+            assert len({run.cluster for run in members}) == 1
+            assert len(members) == 3
+            blocks[block or 0] += 1
+    assert blocks == {0: 2, 1: 1, 2: 1, 3: 1, 4: 1}
+    assert not any(run.job.capture_steps for run in runs)
+
+
+def test_a_session_is_held_in_parts_where_few_workers_fit() -> None:
+    plan = replace(EVERYTHING, timing_sessions=1, timing_workers=2)
+    parts = groups_of([run for run in expand(plan, PLATFORM) if run.role == "timing"])
+    assert len(parts) == 2
+    scored = [run for run in expand(plan, PLATFORM) if run.role == "timing" and run.block]
+    rows = Counter((run.configuration, run.placebo) for run in scored)
+    assert rows == {(BASELINE, False): 8, (BASELINE, True): 4, (CANDIDATE, False): 4}
+    baseline = [r.block for r in scored if r.configuration == BASELINE and not r.placebo]
+    assert len(set(baseline)) == len(baseline), "a block's number names one run of the baseline"
+
+
+def test_threads_are_the_other_number() -> None:
+    def threads(platform: Platform) -> set[int | None]:
+        runs = expand(EVERYTHING, platform)
+        return {run.job.conditions.threads for run in runs if run.role == "threads"}
+
+    assert threads(PLATFORM) == {1}
+    assert threads(replace(PLATFORM, threads=1)) == {2}
+
+
+def test_nudges_lie_inside_the_latents_and_differ() -> None:
+    nudges = [
+        run.job.conditions.nudge for run in expand(EVERYTHING, PLATFORM) if run.role == "ulp-nudge"
+    ]
+    assert len(set(nudges)) > 1
+    assert all(nudge is not None and 0 <= nudge < 4 * 16 * 16 for nudge in nudges)
+
+
+def test_an_estimate_counts_what_is_left() -> None:
+    runs = expand(EVERYTHING, PLATFORM)
+    whole = estimate(runs)
+    assert whole.runs == len(runs)
+    assert whole.processes == len({run.process for run in runs})
+    assert "processes, about" in str(whole)
+    nothing = estimate(runs, done={run.identity for run in runs})
+    assert (nothing.runs, nothing.processes, nothing.seconds) == (0, 0, 0)
+
+
+def test_costs_follow_measured_runs() -> None:
+    assert measured([]) is None
+    planned: PlannedRun = expand(EVERYTHING, PLATFORM)[0]
+    run = FakeEngine().run(planned.job, Following())
+    costs = measured([run, replace(run, outcome="failed")])
+    assert costs is not None
+    assert costs.row_step == pytest.approx(0.01 / 2)
+    assert costs.picture == pytest.approx(0.01)
+    assert costs.forked == Costs().forked

@@ -1,0 +1,54 @@
+"""A job on the tiny pipeline: a few denoiser calls without a scheduler, and a decode."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusionPipeline
+
+from core.optimization import Configuration
+from core.optimizations import applied
+from core.record import Record
+from core.request import Job, Model, Request
+from core.run import Effective
+
+MODEL = Model(name="tiny", path=Path("tiny"), digest="0" * 64)
+SIGMAS = (1.5, 0.5)
+"""Two steps, of which minimum sigma 0.7 skips the second."""
+
+
+@dataclass(frozen=True)
+class TinyResult:
+    latents: torch.Tensor
+    """(pictures, 4, 16, 16)"""
+    pixels: torch.Tensor
+    """(pictures, 3, 64, 64): a corner, decoding takes longer than the UNet."""
+    effective: Effective
+
+
+def tiny_job(seeds: tuple[int, ...] = (1,), guidance_scale: float = 5.0, **settings: str) -> Job:
+    """Slots are keywords, with underscores: `token_merging="seeded:0.5"`."""
+    pairs = sorted((slot.replace("_", "-"), value) for slot, value in settings.items())
+    requests = tuple(
+        Request(prompt="x", model=MODEL, seed=seed, guidance_scale=guidance_scale) for seed in seeds
+    )
+    return Job(id="tiny", requests=requests, configuration=Configuration(tuple(pairs)))
+
+
+def tiny_run(
+    pipeline: StableDiffusionPipeline, job: Job, sigmas: tuple[float, ...] = SIGMAS
+) -> TinyResult:
+    """Each picture's noise and embeddings follow from its seed alone."""
+    record, dtype, pictures = Record(), pipeline.unet.dtype, len(job.requests)
+    generators = [torch.Generator().manual_seed(request.seed) for request in job.requests]
+    latents = torch.stack([torch.randn(4, 16, 16, generator=g) for g in generators]).to(dtype)
+    words = torch.stack([torch.randn(2, 77, 32, generator=g) for g in generators]).to(dtype)
+    embeddings = words.transpose(0, 1).flatten(0, 1)
+    with torch.no_grad(), applied(pipeline, job, record) as hook:
+        for step, sigma in enumerate(sigmas):
+            guided = job.requests[0].guidance_scale > 1 and hook.guided(step, sigma)
+            rows = torch.cat([latents] * 2) if guided else latents
+            prediction = pipeline.unet(rows, 500, embeddings[-len(rows) :], return_dict=False)[0]
+            latents = latents - 0.1 * prediction[-pictures:]
+        pixels = pipeline.vae.decode(latents[..., :8, :8], return_dict=False)[0]
+    return TinyResult(latents, pixels, record.freeze())

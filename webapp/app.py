@@ -1,0 +1,31 @@
+"""The app in the browser: three pages around the same services."""
+
+import gradio as gr
+
+from webapp.audit_page import AuditPage
+from webapp.generate_page import GeneratePage
+from webapp.recommend_page import RecommendPage
+from webapp.services import Services
+from webapp.shell import footer, header
+
+
+def build(services: Services) -> gr.Blocks:
+    """All pages, each at its own address. Theme and styles are given at launch, as Gradio 6 asks.
+
+    Pages are routes and not tabs: an address can then name an audit or a picture, and the
+    browser's back button and bookmarks work.
+    """
+    with gr.Blocks(title="Seedproof", analytics_enabled=False, fill_width=True) as app:
+        header("Generate")
+        GeneratePage(services).connect(app)
+        footer(services.platform, services.model.name)
+    with app.route("Audit", "audit") as page:
+        header("Audit")
+        AuditPage(services).connect(page)
+        footer(services.platform, services.model.name)
+    with app.route("Recommend", "recommend") as page:
+        header("Recommend")
+        RecommendPage(services).connect(page)
+        footer(services.platform, services.model.name)
+    built: gr.Blocks = app
+    return built

@@ -1,0 +1,161 @@
+"""The third page: what matters to you, and the setting that serves it here, with its evidence."""
+
+import asyncio
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from audit.changes import short_name
+from audit.recommendation import recommend, stale
+from audit.score import Audit, Goal, Recommendation
+from core.optimization import Configuration
+from webapp.scores_card import names
+from webapp.services import Services
+from webapp.shell import QUIET
+from webapp.words import chip
+
+WISHES: Mapping[Goal, str] = {
+    "exact": "Exactly the same pictures",
+    "same-look": "Pictures that look the same",
+    "fastest": "As fast as possible",
+}
+EMPTY = (
+    '<section class="sp-card"><div class="sp-empty" id="no-audit"><h2>Nothing to recommend yet</h2>'
+    "<p>A recommendation here is never a guess: it rests on an audit of this machine with this "
+    "model, and there is none so far. The quick plan takes a few minutes.</p>"
+    '<p class="sp-actions"><a class="sp-plain" href="./audit">Start an audit</a></p></div>'
+    "</section>"
+)
+
+
+class RecommendPage:
+    """Components and what their events do. Made inside a page of a `gr.Blocks`."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        gr.HTML(
+            '<h1 class="sp-page-title">Recommend</h1><p class="sp-lead">Say what matters to you. '
+            "The answer comes from the latest audit of this machine, with its evidence and with "
+            "the reasons why everything else lost.</p>",
+            apply_default_css=False,
+            js_on_load=None,
+        )
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=4, min_width=280):
+                self.goal = gr.Radio(
+                    [(words, goal) for goal, words in WISHES.items()],
+                    value="same-look",
+                    label="What matters to you?",
+                    elem_id="goal",
+                    elem_classes="sp-wishes",
+                )
+                self.memory = gr.Number(
+                    label="Memory limit in GB (optional)",
+                    value=None,
+                    minimum=0,
+                    step=0.1,
+                    placeholder="no limit",
+                    elem_id="memory",
+                )
+            with gr.Column(scale=8, min_width=300):
+                self.answer = gr.HTML(
+                    "", apply_default_css=False, js_on_load=None, elem_id="answer"
+                )
+
+    def connect(self, page: gr.Blocks) -> None:
+        """Wire the events: every change answers at once, so there is no button to press."""
+        wish: Any = [self.goal, self.memory]
+        page.load(self._answered, wish, self.answer, **QUIET)
+        for event in (self.goal.change, self.memory.change):
+            event(self._answered, wish, self.answer, trigger_mode="always_last", **QUIET)
+
+    async def _answered(self, goal: Goal, memory: float | None) -> str:
+        services = self._services
+        audit = await asyncio.to_thread(services.findings.latest, services.platform, services.model)
+        if audit is None:
+            return EMPTY
+        answer = recommend(
+            audit.scores,
+            goal,
+            baseline=audit.baseline,
+            max_memory_bytes=int(memory * 1e9) if memory else None,
+            platform_fingerprint=audit.platform.fingerprint,
+            audit_id=audit.audit_id,
+        )
+        return card(audit, answer, _warnings(audit, answer, services))
+
+
+def card(audit: Audit, answer: Recommendation, warnings: tuple[str, ...] = ()) -> str:
+    """The answer, its evidence, its ties, and everybody who lost."""
+    called = names(audit)
+    alerts = "".join(f'<p class="sp-alert">{escape(warning)}</p>' for warning in warnings)
+    sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in answer.evidence)
+    head = (
+        f'<h2 class="sp-answer">{escape(_title(audit, answer))}</h2>'
+        if answer.key is not None
+        else '<h2 class="sp-answer">Nothing qualifies</h2>'
+    )
+    use = ""
+    if answer.key is not None:
+        use = (
+            f'<p class="sp-actions"><a class="sp-plain sp-main" id="use" '
+            f'href="./?use={escape(answer.key.replace(" ", "+"))}">Use these settings</a></p>'
+        )
+    ties = "".join(chip(called.get(key, key)) + " " for key in answer.ties)
+    tied = f"<p>Cannot be told apart in time: {ties}</p>" if ties else ""
+    evidence = (
+        f'<h3 class="sp-title">Evidence</h3><ul class="sp-list" id="because">{sentences}</ul>'
+        if sentences
+        else ""
+    )
+    return (
+        f'<section class="sp-card" data-goal="{answer.goal}">{alerts}{head}'
+        f'<p class="sp-lead">{escape(answer.reason)}</p>{_settings(answer)}{use}{tied}{evidence}'
+        f'<p class="sp-hint"><a href="./audit?run={escape(audit.audit_id)}">Audit '
+        f"{escape(audit.audit_id)}</a>, plan {escape(audit.plan)}, "
+        f"{escape(audit.started_at[:10])}</p></section>{_losers(answer, called)}"
+    )
+
+
+def _title(audit: Audit, answer: Recommendation) -> str:
+    if answer.key == audit.baseline:
+        return "Keep the defaults"
+    start = next((s.configuration for s in audit.scores if s.key == audit.baseline), None)
+    return short_name(answer.configuration or Configuration(), start or Configuration())
+
+
+def _settings(answer: Recommendation) -> str:
+    if answer.configuration is None:
+        return ""
+    items = " ".join(chip(f"{slot} {value}", "mine") for slot, value in answer.configuration)
+    return f"<p>{items}</p>"
+
+
+def _losers(answer: Recommendation, called: Mapping[str, str]) -> str:
+    if not answer.losers:
+        return ""
+    rows = "".join(
+        f"<tr><td><b>{escape(called.get(loser.key, loser.key))}</b></td>"
+        f"<td>{escape(loser.reason)}</td></tr>"
+        for loser in answer.losers
+    )
+    return (
+        '<section class="sp-card"><h3 class="sp-title">Why not the others</h3>'
+        f'<div class="sp-scroll"><table class="sp-table" id="losers"><tbody>{rows}</tbody></table>'
+        "</div></section>"
+    )
+
+
+def _warnings(audit: Audit, answer: Recommendation, services: Services) -> tuple[str, ...]:
+    said = []
+    if old := stale(answer, services.platform):
+        said.append(f"Out of date: {old}. Run an audit here before you rely on it.")
+    if audit.model_digest != services.model.digest:
+        said.append(
+            f"Measured with another model ({audit.model_name}): run an audit with this one."
+        )
+    if not audit.complete:
+        said.append("This audit is not complete: the answer may change when it is.")
+    return tuple(said)
