@@ -6,6 +6,7 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import psutil
@@ -18,6 +19,7 @@ from core.models import check
 from core.optimizations import applied
 from core.platforms import Platform, one_sentence
 from core.pool import Pool
+from core.preview import Preview
 from core.prompts import encode
 from core.record import Record
 from core.request import Job, ProcessKind, StepEvent, Watch
@@ -49,6 +51,7 @@ class DiffusersEngine:
         self.process = process
         self.pool = Pool(torch.device(platform.device), capacity)
         self._calls = 0
+        self._previews: WeakKeyDictionary[Any, Preview] = WeakKeyDictionary()
 
     def run(self, job: Job, watch: Watch) -> Run:
         """Never raises for a job that cannot be done: the outcome and its reason say so."""
@@ -143,6 +146,7 @@ class DiffusersEngine:
         latents = start.to(device, dtype) * scheduler.init_noise_sigma
         if job.conditions.nudge is not None:
             latents = noise.nudge(latents, job.conditions.nudge)
+        preview = self._preview(pipeline) if job.preview else None
         steps: list[list[str]] = []
         began = stopwatch.now()
         for i, timestep in enumerate(scheduler.timesteps):
@@ -164,7 +168,8 @@ class DiffusersEngine:
             if guided:
                 negative, positive = prediction.chunk(2)
                 prediction = negative + first.guidance_scale * (positive - negative)
-            latents = scheduler.step(prediction, timestep, latents, return_dict=False)[0]
+            moved = scheduler.step(prediction, timestep, latents, return_dict=False)
+            latents, estimate = moved[0], moved[-1]
             if job.capture_steps:
                 steps.append([noise.digest(row) for row in latents])
             ended = stopwatch.now()
@@ -175,10 +180,15 @@ class DiffusersEngine:
                     num_inference_steps=len(scheduler.timesteps),
                     sigma=sigma,
                     seconds=ended - began,
+                    preview_png=preview.png(pipeline.vae, estimate) if preview else None,
                 )
             )
-            began = ended
+            began = stopwatch.now()
         return start, latents, steps
+
+    def _preview(self, pipeline: Any) -> Preview:
+        """The pipeline's own; it goes when the pool lets the pipeline go."""
+        return self._previews.setdefault(pipeline, Preview())
 
     def environment(self) -> Environment:
         """This process as it is now."""

@@ -19,7 +19,7 @@ class OperatorCounter(TorchDispatchMode):
     """
 
     def __init__(self, into: Counter[str]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.into = into
 
     def __torch_dispatch__(

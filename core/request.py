@@ -66,7 +66,7 @@ class Job:
     capture_steps: bool = True
     """Record a digest of every picture's latents after every step."""
     preview: bool = False
-    """Attach a small RGB preview to step events (costs a copy of the latents, never bits)."""
+    """Attach a small picture of the first request's estimate to step events (`core.preview`)."""
 
 
 @dataclass(frozen=True, kw_only=True)

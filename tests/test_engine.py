@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import io
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +156,16 @@ def test_steps_are_reported_and_timed(engine: DiffusersEngine, request_: Request
     assert result.timings.picture == result.timings.denoise + result.timings.decode
     assert result.memory.peak_bytes is not None
     assert result.memory.peak_bytes > 1e6
+
+
+def test_previews_look_and_change_nothing(engine: DiffusersEngine, request_: Request) -> None:
+    plain = run(engine, request_)
+    events: list[StepEvent] = []
+    job = dataclasses.replace(plain.job, preview=True)
+    previewed = engine.run(job, Following(step=events.append))
+    assert previewed.pictures == plain.pictures
+    shown = [Image.open(io.BytesIO(event.preview_png or b"")) for event in events]
+    assert [image.size for image in shown] == [(8, 12)] * STEPS
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])

@@ -93,14 +93,9 @@ class GeneratePage:
                 placeholder="What it should not show",
                 elem_id="negative",
             )
-            self.seed = gr.Number(
-                label="Seed (empty: a new one every time)",
-                value=None,
-                precision=0,
-                minimum=0,
-                maximum=SEEDS - 1,
-                placeholder="a new one every time",
-                elem_id="seed",
+            # Not a gr.Number: that one shows 0 where nothing is chosen.
+            self.seed = gr.Textbox(
+                label="Seed", value="", placeholder="a new one every time", elem_id="seed"
             )
             with gr.Row():
                 self.dice = gr.Button("Random seed", size="sm", min_width=110, elem_id="random")
@@ -134,7 +129,7 @@ class GeneratePage:
             apply_default_css=False,
         )
         self.job = gr.State("")
-        self.last_seed = gr.State(None)
+        self.last_seed = gr.State("")
 
     def connect(self, blocks: gr.Blocks) -> None:
         """Wire the events, once everything is there."""
@@ -146,7 +141,7 @@ class GeneratePage:
         self.examples.pick(_picked, None, self.prompt, **QUIET)
         self.dice.click(_random_seed, None, self.seed, **QUIET)
         self.again.click(lambda seed: seed, self.last_seed, self.seed, **QUIET)
-        self.clear.click(lambda: None, None, self.seed, **QUIET)
+        self.clear.click(lambda: "", None, self.seed, **QUIET)
         blocks.load(self._opened, None, [*self._form, *shown], **QUIET)
 
     async def _generate(self, request: gr.Request, *form: Any) -> AsyncIterator[Any]:
@@ -163,7 +158,7 @@ class GeneratePage:
         self,
         prompt: str,
         negative: str,
-        seed: float | None,
+        seed: str,
         steps: float,
         guidance: float,
         width: int,
@@ -183,7 +178,7 @@ class GeneratePage:
             prompt=prompt.strip(),
             negative_prompt=negative.strip(),
             model=self._services.model,
-            seed=_new_seed() if seed is None else int(seed),
+            seed=_seed(seed),
             width=int(width),
             height=int(height),
             num_inference_steps=int(steps),
@@ -199,7 +194,7 @@ class GeneratePage:
         """Look at a job until it is closed; leaving only stops the looking."""
         shown = ""
         while (ticket := self._services.jobs.look(job_id)) is not None:
-            seed = ticket.job.requests[0].seed
+            seed = str(ticket.job.requests[0].seed)
             if ticket.run is not None:
                 yield (*await self._result(ticket.run), job_id, seed, *_buttons(running=False))
                 return
@@ -252,7 +247,7 @@ class GeneratePage:
             gone = "There is no such picture in this database. Generate a new one."
             yield (*(gr.skip(),) * 9, run_card.problem(gone), "", "", *(gr.skip(),) * 3)
             return
-        seed = run.job.requests[0].seed
+        seed = str(run.job.requests[0].seed)
         yield (
             *self._filled(run.job),
             *await self._result(run),
@@ -271,7 +266,7 @@ class GeneratePage:
         return (
             asked.prompt,
             asked.negative_prompt,
-            asked.seed,
+            str(asked.seed),
             asked.num_inference_steps,
             asked.guidance_scale,
             asked.width,
@@ -289,9 +284,13 @@ def _picked(event: gr.EventData) -> str:
     return str(event.prompt)
 
 
-def _new_seed() -> int:
-    return random.randrange(SEEDS)
+def _random_seed() -> str:
+    return str(random.randrange(SEEDS))
 
 
-def _random_seed() -> int:
-    return _new_seed()
+def _seed(text: str) -> int:
+    """A typed seed, or a new one. Raises ValueError with a sentence for who typed it."""
+    plain = text.strip() or _random_seed()
+    if not plain.isdecimal() or int(plain) >= SEEDS:
+        raise ValueError(f"A seed is a whole number from 0 to {SEEDS - 1}, not {plain!r}.")
+    return int(plain)

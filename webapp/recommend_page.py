@@ -51,11 +51,9 @@ class RecommendPage:
                     elem_id="goal",
                     elem_classes="sp-wishes",
                 )
-                self.memory = gr.Number(
+                self.memory = gr.Textbox(
                     label="Memory limit in GB (optional)",
-                    value=None,
-                    minimum=0,
-                    step=0.1,
+                    value="",
                     placeholder="no limit",
                     elem_id="memory",
                 )
@@ -71,7 +69,11 @@ class RecommendPage:
         for event in (self.goal.change, self.memory.change):
             event(self._answered, wish, self.answer, trigger_mode="always_last", **QUIET)
 
-    async def _answered(self, goal: Goal, memory: float | None) -> str:
+    async def _answered(self, goal: Goal, memory: str) -> str:
+        try:
+            limit = _bytes(memory)
+        except ValueError as error:
+            return f'<p class="sp-alert sp-bad" role="alert">{escape(str(error))}</p>'
         services = self._services
         audit = await asyncio.to_thread(services.findings.latest, services.platform, services.model)
         if audit is None:
@@ -80,11 +82,25 @@ class RecommendPage:
             audit.scores,
             goal,
             baseline=audit.baseline,
-            max_memory_bytes=int(memory * 1e9) if memory else None,
+            max_memory_bytes=limit,
             platform_fingerprint=audit.platform.fingerprint,
             audit_id=audit.audit_id,
         )
         return card(audit, answer, _warnings(audit, answer, services))
+
+
+def _bytes(text: str) -> int | None:
+    """GB as somebody types them. Raises ValueError with a sentence for that person."""
+    plain = text.strip().lower().removesuffix("gb").strip().replace(",", ".")
+    if not plain:
+        return None
+    try:
+        value = float(plain)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1e6:
+        raise ValueError(f"A memory limit is a number of GB, for example 8; not {text.strip()!r}.")
+    return int(value * 1e9)
 
 
 def card(audit: Audit, answer: Recommendation, warnings: tuple[str, ...] = ()) -> str:
@@ -137,14 +153,13 @@ def _losers(answer: Recommendation, called: Mapping[str, str]) -> str:
     if not answer.losers:
         return ""
     rows = "".join(
-        f"<tr><td><b>{escape(called.get(loser.key, loser.key))}</b></td>"
-        f"<td>{escape(loser.reason)}</td></tr>"
+        f"<li><b>{escape(called.get(loser.key, loser.key))}</b>"
+        f"<span>{escape(loser.reason)}</span></li>"
         for loser in answer.losers
     )
     return (
         '<section class="sp-card"><h3 class="sp-title">Why not the others</h3>'
-        f'<div class="sp-scroll"><table class="sp-table" id="losers"><tbody>{rows}</tbody></table>'
-        "</div></section>"
+        f'<ul class="sp-losers" id="losers">{rows}</ul></section>'
     )
 
 

@@ -18,11 +18,16 @@ document.addEventListener("keydown", (event) => {
 """A click on an example; Ctrl+Enter anywhere generates."""
 
 STAGE = """
+let shown = new URLSearchParams(location.search).get("run");
 const remember = () => {
   const stage = element.querySelector("[data-run]");
   if (!stage) return;
   const run = stage.dataset.run;
   history.replaceState(null, "", `${location.pathname}?run=${run}`);
+  if (stage.dataset.run !== shown && stage.getBoundingClientRect().top > innerHeight * 0.7) {
+    stage.scrollIntoView({ behavior: "smooth", block: "start" });
+  }
+  shown = run;
   const image = stage.querySelector("a[download]") && stage.querySelector("img");
   if (!image) return;
   const kept = JSON.parse(localStorage.getItem("seedproof-recent") ?? "[]");
@@ -34,7 +39,7 @@ const remember = () => {
 watch("value", remember);
 remember();
 """
-"""Puts the shown run into the address, and the picture into this browser's own recent ones."""
+"""Puts the shown run into the address, brings a new one into view, and remembers its picture."""
 
 RECENT = """
 const draw = () => {

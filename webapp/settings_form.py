@@ -147,14 +147,14 @@ def _radio(
     slot: Slot, name: str, changes: str, summary: str, reason: str | None, *, checked: bool
 ) -> str:
     off = reason is not None
-    cost = f' <span class="sp-cost">{escape(changes)}</span>' if changes and not off else ""
+    cost = f'<span class="sp-cost">Cost: {escape(changes)}</span>' if changes and not off else ""
     why = f'<span class="sp-why">Not here: {escape(reason)}</span>' if reason is not None else ""
     return (
         f'<label class="sp-option{" sp-off" if off else ""}">'
         f'<input type="radio" name="slot-{escape(slot.name)}" value="{escape(name)}"'
         f"{' checked' if checked and not off else ''}{' disabled' if off else ''}>"
-        f"<span><b>{escape(name)}</b>{cost}"
-        f'<span class="sp-summary">{escape(summary)}</span>{why}</span></label>'
+        f'<span><b>{escape(name)}</b><span class="sp-summary">{escape(summary)}</span>'
+        f"{cost}{why}</span></label>"
     )
 
 

@@ -46,7 +46,7 @@ class Seen:
     flag_stood: bool = True
 
 
-class _CallWatcher(OperatorCounter):  # type: ignore[no-untyped-call]
+class _CallWatcher(OperatorCounter):
     """Watches one call: its operators, its score matrices, and the backend's flag."""
 
     def __init__(self, seen: Seen, backend: Backend) -> None:

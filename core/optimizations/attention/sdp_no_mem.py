@@ -24,8 +24,8 @@ def kernel(
 def _excluded() -> bool:
     return not any(
         (
-            torch.backends.cuda.mem_efficient_sdp_enabled(),  # type: ignore[no-untyped-call]
-            torch.backends.cuda.cudnn_sdp_enabled(),  # type: ignore[no-untyped-call]
+            torch.backends.cuda.mem_efficient_sdp_enabled(),
+            torch.backends.cuda.cudnn_sdp_enabled(),
         )
     )
 
