@@ -4,6 +4,7 @@ from audit.metrics import max_abs, ssim
 from audit.pictures import LoadPicture, pixels
 from audit.score import Axis, Witness
 from audit.trials import Pair, Runs
+from audit.units import similarity
 from core.run import Environment, Picture
 
 
@@ -85,7 +86,7 @@ def _apart(a: Picture, b: Picture, load: LoadPicture) -> str:
         first, second = pixels(a, load), pixels(b, load)
         return (
             f"{cause}at most {max_abs(first, second):.0f} of 255 levels apart, "
-            f"SSIM {ssim(first, second):.4f}"
+            f"SSIM {similarity(ssim(first, second))}"
         )
     except (OSError, ValueError) as error:
         return f"{cause}different pixels (not measured: {error})"

@@ -1,13 +1,13 @@
 """Carries a plan out: every group of runs in new processes, and nothing twice."""
 
-import time
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import takewhile
+from time import monotonic
 from typing import Literal, Protocol
 
-from audit.patience import Patience
+from audit.patience import Patience, not_made
 from audit.plan import Plan, PlannedRun
 from audit.schedule import Group, expand, groups_of
 from core.engine import Engine
@@ -94,9 +94,9 @@ def _run_groups(
         if entry.identity in earlier:
             patience.learn(entry, earlier[entry.identity])
     seconds = store.audit(audit_id).seconds
-    began = time.monotonic()
+    began = monotonic()
     for entry, run in execute(planned, stored, open_worker, patience, stop):
-        spent = time.monotonic() - began
+        spent = monotonic() - began
         group = groups[entry.group]
         void = [run.identity for run in group] if entry == group[0] else []
         store.add_run(audit_id, entry.identity, run, seconds=spent, instead_of=void)
@@ -112,7 +112,7 @@ def _run_groups(
                 seconds=seconds,
             )
         )
-        began = time.monotonic()
+        began = monotonic()
     if len(stored) == len(planned):
         store.finish_audit(audit_id)
 
@@ -172,7 +172,7 @@ def _attempt(
             continue
         if failure := broken.get(entry.process):
             reason = f"Not tried, as an earlier run of its process failed: {failure.reason}"
-            yield entry, replace(failure, job=entry.job, reason=reason)
+            yield entry, not_made(entry, failure, reason)
             continue
         if stop():
             return "stopped"

@@ -16,6 +16,7 @@ def audit_notes(
     planned: Sequence[PlannedRun],
     runs: Runs,
     platform: Platform,
+    baseline: Score | None,
     placebo: Score | None,
 ) -> Iterator[str]:
     """Limits of the whole audit, a sentence each; a row's own stand in `Score.notes`."""
@@ -33,8 +34,11 @@ def audit_notes(
         yield f"{elsewhere} of {len(there)} runs were made on another platform than the one named."
     if len({(r.width, r.height, r.num_inference_steps, r.sampler) for r in plan.requests}) > 1:
         yield "The requests differ in size, steps or sampler; the header names the first one's."
-    if placebo and placebo.drift and placebo.drift.verdict != "bit-exact":
-        yield "The placebo's pictures are not the baseline's: the baseline itself drifts."
+    if any(row and row.drift and row.drift.verdict != "bit-exact" for row in (baseline, placebo)):
+        yield (
+            "The baseline does not agree with itself, so every comparison with it is in doubt: see "
+            "its witness, and whether model or code changed between sittings."
+        )
     if placebo and placebo.time_ratio:
         floor = math.expm1(noise_floor(placebo.time_ratio))
         yield (

@@ -78,4 +78,10 @@ class Patience:
     def skipped(self, entry: PlannedRun) -> Run | None:
         """The failed run to store, without making it, where its configuration is given up."""
         known = self.given_up.get(entry.job.configuration)
-        return replace(known, job=entry.job) if known else None
+        return not_made(entry, known, known.reason) if known else None
+
+
+def not_made(entry: PlannedRun, because_of: Run, reason: str) -> Run:
+    """A failed run that no process made; it has the platform of the one it is due to."""
+    environment = replace(because_of.environment, process_id="", calls_before=0)
+    return Run(job=entry.job, outcome="failed", environment=environment, reason=reason)

@@ -78,6 +78,7 @@ def score(
             scores.append(_unavailable(configuration, why_not))
         elif row or not placebo:
             scores.append(_row(configuration, placebo, row, evidence, nudge))
+    baseline_score = next((row for row in scores if row.key == plan.baseline.key), None)
     placebo_score = next((row for row in scores if row.placebo), None)
     finished = [runs[run.identity] for run in planned if run.identity in runs]
     finished = [run for run in finished if run.outcome != "cancelled"]
@@ -111,7 +112,7 @@ def score(
             for goal in GOALS
         },
         notes=(
-            *audit_notes(plan, planned, runs, platform, placebo_score),
+            *audit_notes(plan, planned, runs, platform, baseline_score, placebo_score),
             *nudge_problems,
             *other_problems,
         ),

@@ -12,6 +12,10 @@ from core.optimization import Configuration
 
 Names = Mapping[str, str]
 
+PLACEBO = "placebo (baseline again)"
+NAME_WIDTH = 28
+"""Characters of a name that are not folded."""
+
 
 def tables(audit: Audit) -> tuple[Table, ...]:
     """All configurations; the axes that somebody tried; the answers."""
@@ -39,6 +43,11 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
+def _keep_names_whole(table: Table, names: Names) -> None:
+    """Other columns give way first, unless a name is very long."""
+    table.columns[0].min_width = min(NAME_WIDTH, max(map(len, (*names.values(), PLACEBO))))
+
+
 def _configurations(audit: Audit, names: Names) -> Table:
     columns = ("configuration", "effect", "drift", "time ÷ baseline", "n", "s/picture", "peak")
     table = _table(
@@ -54,12 +63,13 @@ def _configurations(audit: Audit, names: Names) -> Table:
         table.add_row(
             _name(row, names),
             Text(row.effect or "no run"),
-            Text(drift_words(row.drift) if row.drift else "not compared"),
+            Text(drift_words(row.drift).replace(" (", "\n(") if row.drift else "not compared"),
             Text(_time(row)),
             Text(str(row.time_ratio.pairs) if row.time_ratio else ""),
             Text(seconds(row.seconds_median).removesuffix(" s") if row.seconds_median else ""),
             Text(gigabytes(row.peak_memory_bytes) if row.peak_memory_bytes else ""),
         )
+    _keep_names_whole(table, names)
     table.caption = Text("\n".join(missing)) if missing else None
     return table
 
@@ -81,6 +91,7 @@ def _agreement(audit: Audit, names: Names, axes: Sequence[Axis]) -> Table:
         if row.available:
             cells = (Text(_cell(row.determinism.get(axis))) for axis in axes)
             table.add_row(_name(row, names), *cells)
+    _keep_names_whole(table, names)
     return table
 
 
@@ -100,7 +111,7 @@ def _answers(audit: Audit, names: Names) -> Table:
 
 
 def _name(row: Score, names: Names) -> Text:
-    return Text("placebo (baseline again)" if row.placebo else names[row.key])
+    return Text(PLACEBO if row.placebo else names[row.key])
 
 
 def _trials(row: Score, axis: Axis) -> int:

@@ -121,15 +121,11 @@ def test_all_processes_of_a_session_have_warmed_up_before_the_first_timed_block(
 
 def test_a_worker_is_closed_as_soon_as_its_last_run_is_done() -> None:
     workers = FakeWorkers()
-    everything(workers)
-    for number in range(1, len(workers.opened) + 1):
-        last = max(i for i, event in enumerate(workers.events) if event == f"run {number}")
-        after = [event for event in workers.events[last + 1 :] if event.startswith("run")]
-        closed = workers.events.index(f"close {number}")
-        runs_between = [e for e in workers.events[last + 1 : closed] if e.startswith("run")]
-        timed = len(after) and runs_between
-        assert not runs_between or timed
-    assert Counter(event.split()[0] for event in workers.events)["close"] == len(workers.opened)
+    session = {entry.process for entry in PLANNED if entry.role == "timing"}
+    for entry, _ in execute(PLANNED, (), workers, Patience(PLAN)):
+        used = sum(worker.calls > 0 for worker in workers.alive)
+        assert used <= len(session) if entry.role == "timing" else used == 1
+    assert not workers.alive
 
 
 def test_an_audit_is_stored_as_it_runs(store: Store) -> None:
@@ -192,11 +188,21 @@ def test_seconds_add_up_over_sittings(store: Store) -> None:
     assert store.audit(audit_id).seconds == pytest.approx(seen[-1].seconds)
 
 
-def test_time_spent_in_on_progress_is_not_counted(store: Store) -> None:
-    import time
+def test_time_spent_in_on_progress_is_not_counted(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("audit.execution.monotonic", lambda: clock[0])
 
-    audit_id = audit(store, FakeWorkers(), on_progress=lambda progress: time.sleep(0.01))
-    assert store.audit(audit_id).seconds < 0.01 * len(PLANNED)
+    def judge(progress: Progress) -> None:
+        clock[0] += 100
+
+    def dies(number: int, job: Job) -> bool:
+        clock[0] += 1
+        return False
+
+    audit_id = audit(store, FakeWorkers(dies=dies), on_progress=judge)
+    assert store.audit(audit_id).seconds == len(PLANNED)
 
 
 def dying_once(role: str, repeat: int) -> FakeWorkers:

@@ -342,10 +342,14 @@ def test_of_pictures_that_do_not_repeat_the_worst_governs() -> None:
 
 def test_a_baseline_that_does_not_repeat_drifts_from_itself() -> None:
     records = full()
+    assert not any("does not agree with itself" in n for n in records.audit(CHANGED).notes)
     records.disturb(records.find("determinism", label="2/b"))
-    drift = row(records.audit(CHANGED)).drift
+    audit = records.audit(CHANGED)
+    drift = row(audit).drift
     assert drift is not None
     assert drift.verdict != "bit-exact"
+    assert any("does not agree with itself" in note for note in audit.notes)
+    assert audit.recommendations["fastest"].key == CHANGED.key, "it repeats; the baseline does not"
 
 
 def test_a_file_that_is_not_the_recorded_picture_is_not_compared() -> None:

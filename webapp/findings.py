@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
+from audit.front import repeats
 from audit.score import Audit, Score
 from core.database import StoreError
 from core.optimization import Configuration
@@ -34,22 +35,24 @@ class Findings:
             return None
         return self._read(entry.id, entry.runs, entry.finished_at)
 
-    def latest(self, platform: Platform, model: Model) -> Audit | None:
-        """What a recommendation can rest on: complete and from here, else complete and not from
-        here, else whatever was judged; the latest of the best kind."""
-        best: tuple[tuple[bool, bool, bool], Audit] | None = None
-        for entry in self._store.audits():
-            result = self._read(entry.id, entry.runs, entry.finished_at)
-            if result is None or not result.scores:
-                continue
-            rank = (
-                result.model_digest == model.digest,
-                result.complete,
-                result.platform.fingerprint == platform.fingerprint,
+    def judged(self, platform: Platform, model: Model) -> tuple[Audit, ...]:
+        """What a recommendation can rest on, the best first.
+
+        Of this model, from this platform, complete, with settings shown to repeat: in this order
+        of importance, and then the latest. A hurried look must not hide a thorough one.
+        """
+        results = (self._read(e.id, e.runs, e.finished_at) for e in self._store.audits())
+        there = [result for result in results if result is not None and result.scores]
+
+        def rank(audit: Audit) -> tuple[bool, ...]:
+            return (
+                audit.model_digest == model.digest,
+                audit.platform.fingerprint == platform.fingerprint,
+                audit.complete,
+                any(repeats(score) for score in audit.scores),
             )
-            if best is None or rank > best[0]:
-                best = rank, result
-        return best[1] if best else None
+
+        return tuple(sorted(there, key=rank, reverse=True))
 
     def of(self, configuration: Configuration, platform: Platform, model: Model) -> Finding | None:
         """The newest evidence about one configuration, from this platform and model only."""

@@ -95,7 +95,11 @@ class GeneratePage:
             )
             # Not a gr.Number: that one shows 0 where nothing is chosen.
             self.seed = gr.Textbox(
-                label="Seed", value="", placeholder="a new one every time", elem_id="seed"
+                label="Seed",
+                value="",
+                placeholder="a new one every time",
+                max_lines=1,
+                elem_id="seed",
             )
             with gr.Row():
                 self.dice = gr.Button("Random seed", size="sm", min_width=110, elem_id="random")

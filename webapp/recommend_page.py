@@ -55,7 +55,11 @@ class RecommendPage:
                     label="Memory limit in GB (optional)",
                     value="",
                     placeholder="no limit",
+                    max_lines=1,
                     elem_id="memory",
+                )
+                self.audit = gr.Dropdown(
+                    [], value=None, label="Resting on", visible=False, elem_id="resting"
                 )
             with gr.Column(scale=8, min_width=300):
                 self.answer = gr.HTML(
@@ -64,18 +68,30 @@ class RecommendPage:
 
     def connect(self, page: gr.Blocks) -> None:
         """Wire the events: every change answers at once, so there is no button to press."""
-        wish: Any = [self.goal, self.memory]
-        page.load(self._answered, wish, self.answer, **QUIET)
-        for event in (self.goal.change, self.memory.change):
+        wish: Any = [self.goal, self.memory, self.audit]
+        page.load(self._opened, [self.goal, self.memory], [self.audit, self.answer], **QUIET)
+        for event in (self.goal.input, self.memory.input, self.audit.input):
             event(self._answered, wish, self.answer, trigger_mode="always_last", **QUIET)
 
-    async def _answered(self, goal: Goal, memory: str) -> str:
+    async def _opened(self, goal: Goal, memory: str) -> tuple[Any, str]:
+        services = self._services
+        audits = await asyncio.to_thread(
+            services.findings.judged, services.platform, services.model
+        )
+        if not audits:
+            return gr.skip(), EMPTY
+        best = audits[0].audit_id
+        choices = [(_called(audit), audit.audit_id) for audit in audits]
+        shown = gr.Dropdown(choices, value=best, visible=len(audits) > 1)
+        return shown, await self._answered(goal, memory, best)
+
+    async def _answered(self, goal: Goal, memory: str, audit_id: str | None) -> str:
         try:
             limit = _bytes(memory)
         except ValueError as error:
             return f'<p class="sp-alert sp-bad" role="alert">{escape(str(error))}</p>'
         services = self._services
-        audit = await asyncio.to_thread(services.findings.latest, services.platform, services.model)
+        audit = await asyncio.to_thread(services.findings.audit, audit_id or "")
         if audit is None:
             return EMPTY
         answer = recommend(
@@ -87,6 +103,11 @@ class RecommendPage:
             audit_id=audit.audit_id,
         )
         return card(audit, answer, _warnings(audit, answer, services))
+
+
+def _called(audit: Audit) -> str:
+    unfinished = "" if audit.complete else ", not complete"
+    return f"plan {audit.plan}, {audit.started_at[:16].replace('T', ' ')}{unfinished}"
 
 
 def _bytes(text: str) -> int | None:

@@ -1,0 +1,215 @@
+"""A short walk through the real app, as its visitors take it."""
+
+# ruff: noqa: F401, F811, fixtures are imported by name and asked for by name
+
+import hashlib
+import json
+import re
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.browser_fixtures import PATIENCE, App, Visit, app, chromium, visit, watch_page
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
+expect.set_options(timeout=PATIENCE)
+
+
+def open_page(visit: Visit, url: str) -> Page:
+    visit.page.goto(url)
+    expect(visit.page.locator(".sp-bar nav a[aria-current=page]")).to_be_visible()
+    return visit.page
+
+
+def set_steps(page: Page, steps: int) -> None:
+    box = page.locator("#steps input[type=number]")
+    if not box.is_visible():
+        page.get_by_role("button", name="Seed, size and steps").click()
+    box.fill(str(steps))
+    box.blur()
+
+
+def generate(page: Page) -> Locator:
+    """Press Generate and wait for the new picture."""
+    before = page.url
+    page.locator("#generate").click()
+    page.wait_for_url(lambda url: url != before)
+    expect(page.locator("#stage a[download]")).to_be_visible()
+    return page.locator("#stage img")
+
+
+def shown_file(picture: Locator) -> Path:
+    source = picture.get_attribute("src") or ""
+    return Path(unquote(source.partition("file=")[2]))
+
+
+def pixels_digest(file: Path) -> str:
+    with Image.open(file) as image:
+        return hashlib.sha256(np.asarray(image.convert("RGB")).tobytes()).hexdigest()
+
+
+def effects(page: Page) -> dict[str, str]:
+    """Setting → effect, from the table below the picture."""
+    found: dict[str, str] = page.locator("#effective tbody tr").evaluate_all(
+        "rows => Object.fromEntries(rows.map(row => [row.cells[0].innerText, row.dataset.effect]))"
+    )
+    return found
+
+
+def test_a_picture_in_two_clicks_and_what_is_known_about_it(visit: Visit, app: App) -> None:
+    page = open_page(visit, app.url)
+    page.get_by_role("button", name="a panda").click()
+    expect(page.locator("#prompt textarea")).to_have_value(re.compile("panda"))
+    picture = generate(page)
+    expect(picture).to_have_attribute("alt", re.compile("panda"))
+    shown = page.locator("[data-digest=pixels]").get_attribute("title")
+    file = shown_file(picture)
+    assert file.parent == app.pictures
+    assert pixels_digest(file) == shown
+    assert effects(page) == {"Attention": "applied", "Precision": "applied"}
+    expect(page.locator("#evidence")).to_contain_text("same process: held 5 of 5")
+    page.reload()
+    expect(page.locator("[data-digest=pixels]")).to_have_attribute("title", shown or "")
+    expect(page.locator("#prompt textarea")).to_have_value(re.compile("panda"))
+
+
+def test_settings_by_keyboard_and_what_cannot_run_here(visit: Visit, app: App) -> None:
+    page = open_page(visit, app.url)
+    set_steps(page, 3)
+    form = page.locator("#settings")
+    form.locator("summary").first.focus()
+    page.keyboard.press("Enter")
+    attention = form.locator("[data-slot=attention]")
+    attention.locator("> summary").focus()
+    page.keyboard.press("Enter")
+    absent = attention.locator("label", has_text="xformers")
+    expect(absent.locator("input")).to_be_disabled()
+    expect(absent).to_contain_text("Not here: ")
+    attention.locator("input[value=sdp]").focus()
+    page.keyboard.press("ArrowDown")
+    expect(attention.locator("input[value=sdp-no-mem]")).to_be_checked()
+    merging = form.locator("[data-slot=token-merging]")
+    merging.locator("> summary").click()
+    merging.locator("input[value=seeded]").check()
+    merging.locator("[data-for=seeded] input").press("ArrowRight")
+    expect(form).to_contain_text("2 changed")
+    generate(page)
+    expect(page.locator("#effective")).to_contain_text("seeded:0.55")
+    assert effects(page)["Token merging"] == "applied"
+    expect(page.locator("#evidence")).to_contain_text("never audited here")
+
+
+def test_cancel_frees_the_engine_for_the_next_picture(visit: Visit, app: App) -> None:
+    page = open_page(visit, app.url)
+    set_steps(page, 100)
+    page.locator("#generate").click()
+    expect(page.locator("#stage [role=status]")).to_contain_text(re.compile(r"Step \d+ of 100"))
+    page.locator("#cancel").click()
+    expect(page.locator("#stage [role=alert]")).to_contain_text("Cancelled")
+    set_steps(page, 3)
+    generate(page)
+
+
+def test_a_mistake_is_told_in_one_sentence(visit: Visit, app: App) -> None:
+    page = open_page(visit, app.url)
+    page.locator("#prompt textarea").fill(" ")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#stage [role=alert]")).to_contain_text("Write what the picture")
+    page.goto(app.url + "?run=nobody")
+    expect(page.locator("#stage [role=alert]")).to_contain_text("no such picture")
+
+
+def test_an_audit_goes_on_when_its_tab_closes(visit: Visit, app: App, chromium: Browser) -> None:
+    first = watch_page(chromium.new_context().new_page())
+    page = open_page(first, app.url + "audit")
+    page.get_by_label("smoke").check()
+    expect(page.locator("#promise")).to_contain_text("34 runs")
+    page.locator("#start").click()
+    page.wait_for_url(re.compile(r"audit\?run="))
+    expect(page.locator("#status")).to_contain_text(re.compile(r"[1-9]\d* of 34 runs"))
+    address = page.url
+    page.context.close()
+
+    page = open_page(visit, address)
+    expect(page.locator("#scores tbody tr")).to_have_count(4)
+    expect(page.locator("#status [data-state=complete]")).to_be_visible(timeout=600_000)
+    expect(page.locator("#plot")).to_be_visible()
+    page.locator("#scores button").last.click()
+    expect(page.locator("#row .sp-strip img").first).to_be_visible()
+    with page.expect_download() as downloading:
+        page.locator("#report").click()
+    report = Path(downloading.value.path()).read_text(encoding="utf-8")
+    assert "<html" in report
+    with page.expect_download() as downloading:
+        page.locator("#record").click()
+    record = json.loads(Path(downloading.value.path()).read_text(encoding="utf-8"))
+    assert record["complete"]
+    assert address.endswith(record["audit_id"])
+
+
+def test_a_recommendation_has_evidence_and_can_be_used(visit: Visit, app: App) -> None:
+    page = open_page(visit, app.url + f"audit?run={app.audit_id}")
+    expect(page.locator("#scores tbody tr")).to_have_count(6)
+    page.get_by_role("link", name="Recommend").click()
+    page.get_by_label("Exactly the same pictures").check()
+    expect(page.locator("#answer [data-goal=exact] h2")).to_have_text("min-sigma=alternate:0.7")
+    expect(page.locator("#because")).to_contain_text("held in 5 of 5")
+    expect(page.locator("#losers")).to_contain_text("attention=sub-quadratic")
+    limit = page.locator("#memory").locator("input, textarea")
+    limit.fill("lots")
+    expect(page.locator("#answer [role=alert]")).to_contain_text("number of GB")
+    limit.fill("0.05")
+    expect(page.locator("#answer")).to_contain_text("Nothing qualifies")
+    limit.fill("")
+    page.locator("#use").click()
+    expect(page.locator("[data-slot=min-sigma] [data-value]")).to_have_text("alternate 0.7")
+    set_steps(page, 8)
+    generate(page)
+    assert effects(page)["Negative guidance minimum sigma"] == "applied"
+    expect(page.locator("#evidence")).to_contain_text("27.2 % less time")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_wider_than_a_small_telephone(
+    chromium: Browser, app: App, scheme: str, tmp_path: Path
+) -> None:
+    context = chromium.new_context(
+        viewport={"width": 390, "height": 844},
+        color_scheme="dark" if scheme == "dark" else "light",
+    )
+    visit = watch_page(context.new_page())
+    for path, ready in (
+        ("", "#stage .sp-card"),
+        ("audit", "#promise b"),
+        (f"audit?run={app.audit_id}", "#plot"),
+        ("recommend", "#because"),
+    ):
+        page = open_page(visit, app.url + path)
+        expect(page.locator(ready)).to_be_visible()
+        page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
+        page.screenshot(path=tmp_path / f"{scheme}.png", full_page=True)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert page.locator("body").evaluate("body => body.matches('.dark')") == (scheme == "dark")
+    context.close()
+    assert visit.hosts == {"127.0.0.1"}
+    assert not visit.trouble
+
+
+def test_doors_that_stay_closed(app: App) -> None:
+    for path in ("gradio_api/file=/etc/hostname", "gradio_api/run/predict"):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(app.url + path, timeout=30)
+        assert refused.value.code in (403, 404, 405)
+        refused.value.close()
+    started = time.monotonic()
+    with urllib.request.urlopen(app.url, timeout=30) as answer:
+        page = answer.read().decode()
+    assert "Seedproof" in page
+    assert time.monotonic() - started < 10
