@@ -71,11 +71,6 @@ def drift(comparisons: Sequence[Comparison], nudge: Drift | None = None) -> Drif
     return replace(total, not_attributable=not_attributable(total, nudge))
 
 
-def governing(drift: Drift) -> Comparison:
-    """The picture that decided the verdict: the worst word, then the lowest tile."""
-    return worst_first(drift)[0]
-
-
 def worst_first(drift: Drift) -> list[Comparison]:
     """Pictures in the order a sceptic wants to see them."""
     return sorted(drift.pictures, key=lambda c: (-rank(c.verdict), c.ssim_worst_tile, c.ssim))

@@ -1,6 +1,6 @@
 """Carries a plan out: every group of runs in new processes, and nothing twice."""
 
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import takewhile
@@ -13,7 +13,7 @@ from audit.schedule import Group, expand, groups_of
 from core.engine import Engine
 from core.lease import lease
 from core.platforms import Platform
-from core.request import Conditions, Model
+from core.request import Conditions, Following, Job, Model
 from core.run import Run
 from core.store import Store
 
@@ -146,7 +146,7 @@ def execute(
                 bench.open(group)
                 for later in _ahead(waiting[place : place + EXEC_AHEAD + 1]):
                     bench.open(later)
-                ending = yield from _attempt(group, bench.workers, patience, stop, final)
+                ending = yield from _attempt(group, bench, patience, stop, final)
                 bench.close(group)
                 if ending == "stopped":
                     return
@@ -158,7 +158,7 @@ def execute(
 
 def _attempt(
     group: Group,
-    workers: Mapping[str, Worker],
+    bench: "_Bench",
     patience: Patience,
     stop: Callable[[], bool],
     final: bool,
@@ -176,12 +176,15 @@ def _attempt(
             continue
         if stop():
             return "stopped"
-        pace = patience.pace(entry, stop)
-        run = workers[entry.process].run(entry.job, pace)
+        pace = patience.pace(entry, stop, final)
+        run = bench.workers[entry.process].run(entry.job, pace)
         if run.outcome == "cancelled":
-            if not pace.too_slow:
+            if not pace.tired or patience.reference is None:
                 return "stopped"
-            run = patience.give_up(entry, run, pace)
+            given_up = patience.give_up(run, pace, bench.alone(patience.reference, stop))
+            if given_up is None:
+                return "stopped" if stop() else "failed"
+            run = given_up
         elif run.outcome == "failed":
             if not final:
                 return "failed"
@@ -215,6 +218,15 @@ class _Bench:
         for entry in group:
             if entry.process not in self.workers and not self._patience.skipped(entry):
                 self.workers[entry.process] = self._open_worker(entry.job.conditions)
+
+    def alone(self, job: Job, stop: Callable[[], bool]) -> Run:
+        """A job in a new process of its own, after one to warm up."""
+        worker = self._open_worker(job.conditions)
+        try:
+            worker.run(job, Following(stop=stop))
+            return worker.run(job, Following(stop=stop))
+        finally:
+            worker.close()
 
     def close(self, group: Group) -> None:
         self._close({entry.process for entry in group})

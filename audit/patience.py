@@ -7,7 +7,7 @@ from statistics import median
 
 from audit.plan import Plan, PlannedRun
 from core.optimization import Configuration
-from core.request import StepEvent
+from core.request import Job, StepEvent
 from core.run import Run
 
 ENOUGH_STEPS = 2
@@ -23,17 +23,16 @@ class Pace:
     """Seconds that its fastest step may take."""
     steps: int = 0
     fastest: float = math.inf
+    tired: bool = False
+    """Whether it stopped the run. It stays so, also where a later step still comes in, faster."""
 
     def on_step(self, event: StepEvent) -> None:
         self.steps += 1
         self.fastest = min(self.fastest, event.seconds)
 
-    @property
-    def too_slow(self) -> bool:
-        return self.steps >= ENOUGH_STEPS and self.fastest > self.limit
-
     def cancelled(self) -> bool:
-        return self.too_slow or self.stop()
+        self.tired = self.tired or (self.steps >= ENOUGH_STEPS and self.fastest > self.limit)
+        return self.tired or self.stop()
 
 
 @dataclass
@@ -43,11 +42,16 @@ class Patience:
     bfloat16 on a CPU that emulates it takes some fifty times as long as float32: two steps show
     it, and the rest of its runs would take longer than all other rows together. Runs that ask for
     another number of threads are not judged.
+
+    A machine that is busy with something else looks just the same, so that a row is given up only
+    where the baseline, run again at once, is still as much faster.
     """
 
     plan: Plan
     baseline_step: float = math.inf
     """Seconds: the smallest median of one of the baseline's runs."""
+    reference: Job | None = None
+    """The baseline's job that `baseline_step` is from, to be run again."""
     given_up: dict[Configuration, Run] = field(default_factory=dict)
     """The failed run that stands for all of a configuration's."""
 
@@ -55,21 +59,32 @@ class Patience:
         """Take a finished run into account."""
         ours = entry.role == "determinism" and entry.configuration == self.plan.baseline
         if ours and run.timings.steps:
+            self.reference = self.reference or entry.job
             self.baseline_step = min(self.baseline_step, median(run.timings.steps))
 
-    def pace(self, entry: PlannedRun, stop: Callable[[], bool]) -> Pace:
+    def pace(self, entry: PlannedRun, stop: Callable[[], bool], final: bool) -> Pace:
+        """`final` is a second try, after a first one that was slow like everything else then."""
         job = entry.job
         judged = job.configuration != self.plan.baseline and job.conditions.threads is None
+        judged = judged and not final
         factor = self.plan.patience if judged and self.plan.patience else math.inf
         return Pace(stop=stop, limit=factor * self.baseline_step * len(job.requests))
 
-    def give_up(self, entry: PlannedRun, run: Run, pace: Pace) -> Run:
-        """The run that was stopped for its pace, as a failed one; its configuration is given up."""
-        step = pace.fastest / len(run.job.requests)
+    def give_up(self, run: Run, pace: Pace, again: Run) -> Run | None:
+        """The run that was stopped for its pace, as a failed one; its configuration is given up.
+
+        `again` is the reference, run right after. None where that was slow as well: then it is
+        the machine that was slow.
+        """
+        if again.outcome != "ok" or not again.timings.steps:
+            return None
+        step, baseline = pace.fastest / len(run.job.requests), median(again.timings.steps)
+        if step <= self.plan.patience * baseline:
+            return None
         reason = (
             f"Given up: even its fastest step took {step:.3g} s a picture, "
-            f"{step / self.baseline_step:.0f} times the baseline's "
-            f"{self.baseline_step:.3g} s, and the plan waits for {self.plan.patience:g} times."
+            f"{step / baseline:.0f} times the {baseline:.3g} s that the baseline took right "
+            f"after, and the plan waits for {self.plan.patience:g} times."
         )
         failed = replace(run, outcome="failed", reason=reason)
         self.given_up[run.job.configuration] = failed

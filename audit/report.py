@@ -80,6 +80,7 @@ def render(audit: Audit, load_picture: LoadPicture) -> str:
         required=REQUIRED,
         tried=[axis for axis in AXES if not all(_is_open(row, axis) for row in rows)],
         untried=[axis for axis in AXES if all(_is_open(row, axis) for row in rows)],
+        more=[m for m in METRICS if any(row.drift and m.name in row.drift.more for row in rows)],
         labels={metric.name: metric.label for metric in METRICS},
         goals=[(goal, MEANINGS[goal], audit.recommendations[goal]) for goal in GOALS],
         plots=[

@@ -9,6 +9,7 @@ import torch
 import transformers
 from diffusers import StableDiffusionPipeline
 
+from core.models import digest
 from core.optimization import Configuration
 from core.optimizations import load_arguments, prepare, prepared_key
 from core.request import Model
@@ -53,8 +54,14 @@ class Pool:
 def load(model: Model, device: torch.device, arguments: dict[str, Any]) -> StableDiffusionPipeline:
     """Load from disk only, safetensors only: a pickle can run code, and a hub can change.
 
-    Raises ValueError where the model has a part this engine does not drive.
+    Raises ValueError where the files are no longer the model that was asked for, or where it has
+    a part this engine does not drive.
     """
+    if digest(model.path) != model.digest:
+        raise ValueError(
+            f"The files of the model {model.name!r} have changed since it was chosen: "
+            "start again, and new pictures are made with what is there now."
+        )
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
     pipeline = StableDiffusionPipeline.from_pretrained(

@@ -25,6 +25,8 @@ expect.set_options(timeout=PATIENCE)
 def open_page(visit: Visit, url: str) -> Page:
     visit.page.goto(url)
     expect(visit.page.locator(".sp-bar nav a[aria-current=page]")).to_be_visible()
+    # Only then do the page's own scripts listen.
+    visit.page.wait_for_load_state("networkidle")
     return visit.page
 
 

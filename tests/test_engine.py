@@ -228,3 +228,12 @@ def test_every_run_says_where_it_happened(engine: DiffusersEngine, request_: Req
     assert two.calls_before == one.calls_before + 1
     assert one.fingerprint == engine.platform.fingerprint
     assert one.threads == torch.get_num_threads()
+
+
+def test_weights_that_changed_since_they_were_chosen_are_refused(
+    engine: DiffusersEngine, request_: Request
+) -> None:
+    stale = dataclasses.replace(request_.model, digest="0" * 64)
+    result = run(engine, dataclasses.replace(request_, model=stale))
+    assert result.outcome == "failed"
+    assert "have changed since it was chosen" in result.reason

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from audit.execution import AuditMismatch, Progress, execute, run_audit
-from audit.patience import Patience
+from audit.execution import AuditMismatch, Progress, Worker, execute, run_audit
+from audit.patience import Pace, Patience
 from audit.plan import Plan, PlannedRun
 from audit.schedule import expand, groups_of
 from core.lease import lease
 from core.optimization import Configuration
-from core.request import Job, Request
+from core.request import Conditions, Following, Job, Request, StepEvent, Watch
 from core.run import Run
 from core.store import Store
 from tests.fake_engine import MODEL, PLATFORM, Behaviour, FakeWorkers
@@ -284,12 +284,62 @@ def test_a_hopelessly_slow_candidate_is_given_up_after_one_run(store: Store) -> 
     assert {runs[entry.identity].outcome for entry in rows} == {"failed"}
     reasons = {runs[entry.identity].reason for entry in rows}
     assert reasons == {
-        "Given up: even its fastest step took 0.5 s a picture, 50 times the baseline's 0.01 s, and "
-        "the plan waits for 10 times."
+        "Given up: even its fastest step took 0.5 s a picture, 50 times the 0.01 s that the "
+        "baseline took right after, and the plan waits for 10 times."
     }
     others = [e for e in PLANNED if e.configuration == BASELINE and e.role != "after-other-work"]
     assert all(runs[e.identity].outcome == "ok" for e in others if e.role != "other-work")
     assert store.audit(audit_id).finished_at
+
+
+class Busy:
+    """A machine that something else slows down, fifty times, for as long as `during` says."""
+
+    def __init__(self, during: range) -> None:
+        self.during = during
+        self.runs = 0
+
+    def __call__(self, conditions: Conditions) -> "BusyWorker":
+        return BusyWorker(self, FakeWorkers()(conditions))
+
+
+class BusyWorker:
+    def __init__(self, busy: Busy, worker: Worker) -> None:
+        self.busy = busy
+        self.worker = worker
+
+    def run(self, job: Job, watch: Watch) -> Run:
+        self.busy.runs += 1
+        factor = 50 if self.busy.runs in self.busy.during else 1
+
+        def on_step(event: StepEvent) -> None:
+            watch.on_step(replace(event, seconds=event.seconds * factor))
+
+        run = self.worker.run(job, Following(step=on_step, stop=watch.cancelled))
+        steps = tuple(step * factor for step in run.timings.steps)
+        return replace(run, timings=replace(run.timings, steps=steps))
+
+    def close(self) -> None:
+        self.worker.close()
+
+
+def test_a_busy_machine_gives_nothing_up(store: Store) -> None:
+    quiet = len(PLANNED)
+    machine = Busy(range(4, 30))
+    audit_id = run_audit(store, PLAN, PLATFORM, MODEL, machine)
+    assert {run.outcome for run in store.runs(audit_id).values()} == {"ok"}
+    assert store.audit(audit_id).finished_at
+    assert machine.runs > quiet, "no run was stopped and made again"
+
+
+def test_a_step_that_comes_after_the_decision_does_not_undo_it() -> None:
+    pace = Pace(stop=lambda: False, limit=1.0)
+    for seconds in (3.0, 2.0):
+        pace.on_step(StepEvent(step=1, num_inference_steps=9, sigma=1.0, seconds=seconds))
+    assert pace.cancelled()
+    pace.on_step(StepEvent(step=3, num_inference_steps=9, sigma=1.0, seconds=0.1))
+    assert pace.tired
+    assert pace.cancelled()
 
 
 def test_an_endlessly_patient_plan_gives_nothing_up(store: Store) -> None:

@@ -141,7 +141,7 @@ def test_a_tie_with_the_baseline_goes_to_the_baseline() -> None:
 
 
 def test_a_tie_goes_to_the_fewest_changes() -> None:
-    both = made_score(BOTH, verdict="fine-detail", ratio=0.590, width=0.001)
+    both = made_score(BOTH, verdict="rounding", ratio=0.590, width=0.001)
     one = made_score(FAR, verdict="fine-detail", ratio=0.598, width=0.001)
     answer = ask("same-look", made_score(), both, one)
     assert answer.configuration == FAR

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from audit.album import Album
 from audit.front import pareto_front
+from audit.metrics import METRICS, Metric
 from audit.pictures import data_uri, difference_map, load_picture
 from audit.plots import NARROW, WIDE, speed_against_drift
 from audit.report import render, write_report
@@ -192,6 +193,28 @@ def test_the_reader_finds_what_was_asked_for(page: str) -> None:
         "the baseline's in all pictures of: baseline (6), the placebo (6)",
     ):
         assert piece in told, piece
+
+
+def test_a_new_metric_reaches_the_report_by_its_line_in_metrics(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mean = Metric(
+        name="mean_level",
+        label="Mean level",
+        unit="levels",
+        better="lower",
+        identical=0.0,
+        function=lambda a, b: float(np.abs(a.astype(float) - b).mean()),
+    )
+    for module in ("metrics", "drift", "report"):
+        monkeypatch.setattr(f"audit.{module}.METRICS", (*METRICS, mean))
+    found = records()
+    audit = audit_of(found)
+    (row,) = [score for score in audit.scores if score.configuration == LOW]
+    assert row.drift is not None
+    assert row.drift.more == {"mean_level": 1.0}
+    assert "Mean level" in text(render(audit, found.load))
+    assert "1 levels" in text(render(audit, found.load))
 
 
 def test_the_worst_picture_comes_first(page: str) -> None:

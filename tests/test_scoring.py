@@ -159,6 +159,15 @@ def test_a_fresh_process_that_was_the_first_one_is_rejected() -> None:
     assert "6 rejected" in verdict.reason
 
 
+def test_a_plan_that_shares_a_process_by_its_own_labels_tests_nothing() -> None:
+    records = full()
+    for cluster in range(6):
+        records.add("threads", BASELINE, cluster, f"{cluster}/a", [scene(cluster)], threads=1)
+    verdict = axis(records, "threads")
+    assert (verdict.verdict, verdict.trials) == ("unverified", 0)
+    assert "6 rejected: its runs shared a process" in verdict.reason
+
+
 def test_calls_of_one_process_that_ran_in_two_are_rejected() -> None:
     records = full()
     records.change(records.find("determinism", cluster=0, repeat=1), process_id="another")

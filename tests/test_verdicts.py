@@ -3,7 +3,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from audit.drift import drift
+from audit.drift import drift, worst_first
 from audit.metrics import METRICS, measure
 from audit.score import DRIFT_VERDICTS, Comparison, Drift, DriftVerdict
 from audit.verdicts import (
@@ -120,6 +120,13 @@ def test_the_worst_picture_governs() -> None:
     assert (found.ssim_min, found.ssim_worst_tile) == (0.96, 0.9)
     assert (found.delta_e_worst_tile, found.phash_max, found.max_abs) == (2, 4, 1)
     assert drift([]) is None
+
+
+def test_pictures_are_ordered_by_word_then_by_their_lowest_tile() -> None:
+    mild = compared({"ssim_worst_tile": 0.2}, "rounding")
+    bad = compared({"ssim_worst_tile": 0.6}, "different")
+    worse = compared({"ssim_worst_tile": 0.5}, "different")
+    assert worst_first(total(mild, bad, worse)) == [worse, bad, mild]
 
 
 def test_few_trials_are_never_called_held() -> None:

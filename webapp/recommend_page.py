@@ -70,7 +70,7 @@ class RecommendPage:
         """Wire the events: every change answers at once, so there is no button to press."""
         wish: Any = [self.goal, self.memory, self.audit]
         page.load(self._opened, [self.goal, self.memory], [self.audit, self.answer], **QUIET)
-        for event in (self.goal.input, self.memory.input, self.audit.input):
+        for event in (self.goal.input, self.memory.change, self.audit.input):
             event(self._answered, wish, self.answer, trigger_mode="always_last", **QUIET)
 
     async def _opened(self, goal: Goal, memory: str) -> tuple[Any, str]:

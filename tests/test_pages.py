@@ -1,0 +1,289 @@
+"""What the pages say, without a browser: every word from outside escaped, every state in words."""
+
+import asyncio
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from core.optimization import Configuration, Optimization, Parameter, Slot
+from core.optimizations import SLOTS, availability, configure
+from core.request import Job, Model, Request, StepEvent
+from core.run import Effective, Picture, Run, SlotEffect
+from core.store import Store
+from tests.fake_engine import PLATFORM, FakeEngine, FakeWorkers
+from webapp import run_card, settings_form, theme
+from webapp.app import build
+from webapp.audits import Audits
+from webapp.findings import Findings
+from webapp.generate_page import GeneratePage
+from webapp.jobs import JobQueue, Ticket
+from webapp.places import REPOSITORY
+from webapp.recommend_page import RecommendPage
+from webapp.services import Services
+from webapp.words import settings_of
+
+EVIL = '<img src=x onerror="alert(1)">'
+POCKET = Model(name="pocket", path=REPOSITORY / "data" / "pocket", digest="p" * 64)
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Iterator[Services]:
+    database = tmp_path / "seedproof.db"
+    with Store(database) as store:
+        jobs = JobQueue(FakeEngine(pictures=store.pictures), store.add_generation)
+        audits = Audits(database, PLATFORM, FakeWorkers(pictures=store.pictures), jobs)
+        yield Services(
+            platform=PLATFORM,
+            model=POCKET,
+            store=store,
+            jobs=jobs,
+            audits=audits,
+            findings=Findings(store),
+            plans=REPOSITORY / "data" / "plans",
+            reports=tmp_path,
+            examples=(EVIL, "a red apple"),
+        )
+        audits.close()
+        jobs.close()
+
+
+def request(**changes: Any) -> Request:
+    return replace(Request(prompt="a panda", model=POCKET, num_inference_steps=4), **changes)
+
+
+def job(**changes: Any) -> Job:
+    return Job(id="job", requests=(request(**changes),), configuration=configure({}, PLATFORM))
+
+
+def run_of(tmp_path: Path, **changes: Any) -> Run:
+    engine = FakeEngine(pictures=tmp_path)
+    return engine.run(job(**changes), SimpleNamespace(on_step=print, cancelled=lambda: False))
+
+
+# The settings form
+
+
+def test_every_slot_and_option_stands_in_the_form() -> None:
+    markup = settings_form.markup(SLOTS, PLATFORM, availability)
+    for slot in SLOTS:
+        assert f'data-slot="{slot.name}" data-default="{slot.default(PLATFORM)}"' in markup
+        for option in slot.options:
+            assert f'name="slot-{slot.name}" value="{option.name}"' in markup
+
+
+def test_what_cannot_run_is_disabled_with_its_reason_and_escaped() -> None:
+    slot = Slot(
+        name="trick",
+        label="Trick",
+        options=(
+            Optimization(slot="trick", name="on", summary=EVIL),
+            Optimization(
+                slot="trick",
+                name="gone",
+                summary="",
+                parameter=Parameter(label="share", default=0.5, minimum=0, maximum=1, step=0.1),
+            ),
+        ),
+    )
+    markup = settings_form.markup(
+        (slot,), PLATFORM, lambda option, _: f"no {EVIL}" if option.name == "gone" else None
+    )
+    assert EVIL not in markup
+    assert 'value="gone" disabled' in markup
+    assert "Not here: no &lt;img" in markup
+    assert 'value="off" checked' in markup
+    assert "data-for" not in markup
+
+
+def test_a_browser_can_only_send_texts_of_slots_that_exist() -> None:
+    sent = {"attention": "sdp", "precision": 3, "rm -rf": "x"}
+    assert settings_form.accepted(sent, SLOTS) == {"attention": "sdp"}
+    assert settings_form.accepted("nonsense", SLOTS) == {}
+
+
+def test_a_key_is_read_back_as_settings() -> None:
+    configuration = configure({"token-merging": "0.5"}, PLATFORM)
+    assert settings_of(configuration.key) == configuration.as_dict()
+    assert configure(settings_of(configuration.key), PLATFORM) == configuration
+    assert settings_of("nonsense here") == {}
+
+
+# One run
+
+
+def test_a_picture_is_shown_by_its_file_with_its_digests(tmp_path: Path) -> None:
+    run = run_of(tmp_path, prompt=EVIL)
+    picture = run.pictures[0]
+    shown = run_card.finished(run) + run_card.facts(run, SLOTS)
+    assert EVIL not in shown
+    assert f"./gradio_api/file={picture.path}" in shown
+    assert picture.pixels_sha256 in shown
+    assert "made up" in shown
+    assert picture.path is not None
+    picture.path.unlink()
+    assert "file is gone" in run_card.finished(run)
+
+
+def test_a_setting_that_did_nothing_is_loud_and_comes_first(tmp_path: Path) -> None:
+    slots = (
+        SlotEffect(slot="attention", requested="sdp", effect="applied", counts={"calls": 3.0}),
+        SlotEffect(
+            slot="token-merging", requested="seeded:0.5", effect="none", reason=f"too few {EVIL}"
+        ),
+        SlotEffect(slot="precision", requested="bf16", effect="fell-back", reason="no kernel"),
+    )
+    effective = Effective(slots=slots, notes=("12 tokens were cut",))
+    facts = run_card.facts(replace(run_of(tmp_path), effective=effective), SLOTS)
+    assert re.findall(r'data-effect="([a-z-]+)"', facts) == ["none", "fell-back", "applied"]
+    assert facts.count("sp-loud") == 2
+    assert "too few &lt;img" in facts
+    assert "12 tokens were cut" in facts
+
+
+@pytest.mark.parametrize(
+    ("state", "step", "words"),
+    [
+        ("waiting", 0, "2 pictures before yours"),
+        ("running", 0, "Getting ready"),
+        ("running", 1, "Step 1 of 4"),
+        ("running", 4, "Decoding the picture"),
+    ],
+)
+def test_work_under_way_is_told_in_words(state: Any, step: int, words: str) -> None:
+    event = StepEvent(step=step, num_inference_steps=4, sigma=1.0, seconds=2.0) if step else None
+    ticket = Ticket(job=job(), owner="ann", state=state, ahead=2, step=event, denoising=2.0 * step)
+    shown = run_card.working(ticket)
+    assert words in shown
+    assert ("about 6 s left" in shown) == (step == 1)
+
+
+def test_a_run_without_a_picture_is_one_sentence(tmp_path: Path) -> None:
+    run = run_of(tmp_path)
+    failed = replace(run, outcome="failed", reason=f"out of {EVIL}", pictures=())
+    shown = run_card.finished(failed)
+    assert 'role="alert"' in shown
+    assert EVIL not in shown
+    assert run_card.facts(failed, SLOTS) == ""
+
+
+# The pages
+
+
+def test_all_pages_are_built_and_no_event_is_an_api(services: Services) -> None:
+    app = build(services)
+    assert [path for path, *_ in app.pages] == ["", "audit", "recommend"]
+    assert app.fns
+    for event in app.fns.values():
+        assert event.api_visibility == "private", event.fn
+        assert event.concurrency_limit is None, event.fn
+        assert event.queue, event.fn
+    config = str(app.config)
+    assert EVIL not in config.replace("'value': '" + EVIL, "")
+
+
+def test_nothing_of_ours_is_fetched_from_anywhere() -> None:
+    made = theme.theme()
+    assert not [sheet for sheet in made._stylesheets if sheet]
+    for text in (theme.css(), theme.HEAD):
+        assert "http" not in text
+        assert "url(" not in text
+        assert "@import" not in text
+
+
+def test_text_can_be_read_on_every_ground() -> None:
+    for shade in (0, 1):
+        colours = {name: pair[shade] for name, pair in theme.PALETTE.items()}
+        for ink in ("ink", "quiet", "accent", "good", "care", "bad"):
+            for ground in ("page", "surface", "sunken", f"{ink}-soft"):
+                if ground in colours:
+                    assert contrast(colours[ink], colours[ground]) >= 4.5, (shade, ink, ground)
+        for fill in ("accent", "accent-strong"):
+            assert contrast(colours["on-accent"], colours[fill]) >= 4.5
+        assert contrast(colours["edge"], colours["surface"]) >= 3
+
+
+def contrast(a: str, b: str) -> float:
+    """WCAG 2.2's contrast ratio of two #rrggbb colours."""
+    light, dark = sorted((luminance(a), luminance(b)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.fixture
+def generate(services: Services) -> GeneratePage:
+    with gr.Blocks(analytics_enabled=False):
+        return GeneratePage(services)
+
+
+FORM = ("a panda", "", "7", 4, 5.0, 128, 128, "Euler", {"attention": "none"})
+
+
+def asked(page: GeneratePage, *form: Any) -> list[Any]:
+    async def all_updates() -> list[Any]:
+        visitor = SimpleNamespace(session_hash="ann")
+        return [update async for update in page._generate(visitor, *form)]  # type: ignore[arg-type]
+
+    return asyncio.run(all_updates())
+
+
+def test_a_form_becomes_a_picture_and_is_kept(generate: GeneratePage, services: Services) -> None:
+    stage, facts, job_id, seed, *_ = asked(generate, *FORM)[-1]
+    assert "<img" in stage
+    assert "never audited here" in facts
+    assert seed == "7"
+    kept = services.store.generations()
+    assert [run.job.id for run in kept] == [job_id]
+    assert kept[0].job.configuration.get("attention") == "none"
+    assert isinstance(kept[0].pictures[0], Picture)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        (0, "  ", "Write what the picture should show"),
+        (2, "-1", "A seed is a whole number"),
+        (2, str(2**32), "A seed is a whole number"),
+        (5, 100, "multiple of"),
+        (8, {"attention": "xformers"}, "xformers cannot run here: this is a fake CPU"),
+        (8, {"attention": "magic"}, "has no option"),
+    ],
+)
+def test_a_form_that_cannot_be_is_one_sentence(
+    generate: GeneratePage, place: int, value: Any, words: str
+) -> None:
+    form = [*FORM]
+    form[place] = value
+    updates = asked(generate, *form)
+    assert len(updates) == 1
+    assert words in updates[0][0]
+    assert 'role="alert"' in updates[0][0]
+
+
+def test_an_empty_seed_is_a_new_one_every_time(generate: GeneratePage) -> None:
+    form = [*FORM]
+    form[2] = ""
+    assert asked(generate, *form)[-1][3] != asked(generate, *form)[-1][3]
+
+
+def test_without_an_audit_the_recommendation_teaches(services: Services) -> None:
+    with gr.Blocks(analytics_enabled=False):
+        page = RecommendPage(services)
+    _, words = asyncio.run(page._opened("exact", ""))
+    assert "Start an audit" in words
+    assert "never a guess" in words
+
+
+def test_configurations_have_keys_that_fit_into_an_address() -> None:
+    key = Configuration((("attention", "sdp"), ("min-sigma", "alternate:0.7"))).key
+    assert re.fullmatch(r"[a-z0-9=:. -]+", key)

@@ -1,0 +1,220 @@
+"""Audits behind the page: they run without anybody looking, stop, resume, and give way."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from audit.plan import Plan
+from audit.score import Audit
+from core.optimizations import configure
+from core.request import Job, Request, Watch
+from core.run import Run
+from core.store import Store
+from tests.fake_engine import MODEL, PLATFORM, Behaviour, FakeEngine, FakeWorkers
+from webapp import audit_card, row_card, scores_card
+from webapp.audits import Audits, Occupied
+from webapp.evidence_card import badge
+from webapp.findings import Findings
+from webapp.jobs import JobQueue
+from webapp.recommend_page import card
+
+PATIENCE = 60.0
+
+
+def plan(clusters: int = 5) -> Plan:
+    return Plan(
+        name="made-up",
+        baseline=configure({}, PLATFORM),
+        candidates=(
+            configure({"attention": "none"}, PLATFORM),
+            configure({"attention": "sub-quadratic"}, PLATFORM),
+            configure({"attention": "xformers"}, PLATFORM),
+        ),
+        skipped={configure({"attention": "xformers"}, PLATFORM).key: "needs a GPU <here>"},
+        requests=tuple(
+            Request(prompt=f"<b>{n}</b>", model=MODEL, seed=n, num_inference_steps=2)
+            for n in range(clusters)
+        ),
+        timing_blocks=6,
+    )
+
+
+class Bench:
+    """A database, a queue of pictures, and audits on fake workers."""
+
+    def __init__(self, folder: Path) -> None:
+        self.database = folder / "seedproof.db"
+        self.store = Store(self.database)
+        self.gate = threading.Event()
+        self.gate.set()
+        self.runs = 0
+        self.jobs = JobQueue(FakeEngine(pictures=self.store.pictures))
+        self.workers = FakeWorkers(
+            pictures=self.store.pictures,
+            behaviours={
+                "attention=none": Behaviour(levels=1, slowdown=1.5),
+                "attention=sub-quadratic": Behaviour(leaks=frozenset({"process"}), levels=2),
+            },
+            dies=self._counted,
+        )
+        self.audits = Audits(self.database, PLATFORM, self.workers, self.jobs)
+
+    def _counted(self, number: int, job: Job) -> bool:
+        self.gate.wait(PATIENCE)
+        self.runs += 1
+        return False
+
+    def state(self, audit_id: str) -> str:
+        sitting = self.audits.sitting(audit_id)
+        return sitting.state if sitting else "unknown"
+
+    def close(self) -> None:
+        self.gate.set()
+        self.audits.close()
+        self.jobs.close()
+        self.store.close()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    yield made
+    made.close()
+    assert not made.workers.alive
+
+
+def until(met: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not met():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.01)
+
+
+def test_an_audit_runs_to_its_end_and_is_judged(bench: Bench) -> None:
+    audit_id = bench.audits.start(plan(), MODEL)
+    until(lambda: bench.state(audit_id) == "done")
+    sitting = bench.audits.sitting(audit_id)
+    assert sitting is not None
+    assert sitting.done == sitting.total
+    assert bench.audits.running is None
+    result = bench.store.result(audit_id, Audit)
+    assert result is not None
+    assert result.complete
+    assert bench.store.audit(audit_id).finished_at
+
+
+def test_a_stopped_audit_goes_on_where_it_was(bench: Bench) -> None:
+    bench.gate.clear()
+    audit_id = bench.audits.start(plan(), MODEL)
+    with pytest.raises(Occupied, match="is running"):
+        bench.audits.start(plan(), MODEL)
+    bench.audits.stop()
+    assert bench.state(audit_id) == "stopping"
+    bench.gate.set()
+    until(lambda: bench.state(audit_id) == "stopped")
+    done = len(bench.store.identities(audit_id))
+    bench.audits.resume(audit_id)
+    until(lambda: bench.state(audit_id) == "done")
+    assert len(bench.store.identities(audit_id)) > done
+
+
+def test_pictures_go_first(bench: Bench) -> None:
+    release = threading.Event()
+
+    class Slow(FakeEngine):
+        def run(self, job: Job, watch: Watch) -> Run:
+            release.wait(PATIENCE)
+            return super().run(job, watch)
+
+    jobs = JobQueue(Slow())
+    audits = Audits(bench.database, PLATFORM, bench.workers, jobs)
+    request = Request(prompt="me first", model=MODEL, num_inference_steps=1)
+    jobs.submit(Job(id="mine", requests=(request,), configuration=configure({}, PLATFORM)), "ann")
+    audit_id = audits.start(plan(1), MODEL)
+    time.sleep(0.5)
+    assert bench.runs == 0
+    release.set()
+    until(lambda: (sitting := audits.sitting(audit_id)) is not None and sitting.state == "done")
+    audits.close()
+    jobs.close()
+
+
+def test_what_breaks_an_audit_is_one_sentence(bench: Bench) -> None:
+    def no_worker(conditions: object) -> FakeEngine:
+        raise OSError("no processes left\nat all")
+
+    audits = Audits(bench.database, PLATFORM, no_worker, bench.jobs)  # type: ignore[arg-type]
+    audit_id = audits.start(plan(1), MODEL)
+    until(lambda: (sitting := audits.sitting(audit_id)) is not None and sitting.state == "failed")
+    sitting = audits.sitting(audit_id)
+    assert sitting is not None
+    assert sitting.reason == "no processes left"
+    said = audit_card.status(bench.store.audit(audit_id), sitting, sitting.total, None)
+    assert "no processes left" in said
+    assert 'data-state="failed"' in said
+
+
+@pytest.fixture
+def result(bench: Bench) -> Audit:
+    audit_id = bench.audits.start(plan(), MODEL)
+    until(lambda: bench.state(audit_id) == "done")
+    found = bench.store.result(audit_id, Audit)
+    assert found is not None
+    return found
+
+
+def test_the_table_has_every_row_and_says_what_is_missing(result: Audit) -> None:
+    table = scores_card.table(result)
+    assert table.count("data-pick=") == 4
+    assert "needs a GPU &lt;here&gt;" in table
+    assert "fresh process: broken 0 of 5" in table
+    assert "same process: held 5 of 5" in table
+    assert "more time" in table
+    assert "placebo" in table
+    assert "<svg" in scores_card.plot(result)
+
+
+def test_a_row_shows_its_pictures_and_its_witness(result: Audit) -> None:
+    row = next(score for score in result.scores if "sub-quadratic" in score.key)
+    shown = row_card.card(result, row)
+    assert "Broken: fresh process" in shown
+    assert "&lt;b&gt;0&lt;/b&gt;" in shown
+    assert "<b>0</b>" not in shown
+    assert shown.count("<img") >= 6
+    gone = replace(row, drift=None, determinism={})
+    assert "<img" not in row_card.card(result, gone)
+
+
+def test_findings_know_this_platform_and_this_model_only(bench: Bench, result: Audit) -> None:
+    findings = Findings(bench.store)
+    baseline = plan().baseline
+    found = findings.of(baseline, PLATFORM, MODEL)
+    assert found is not None
+    assert f"audit?run={result.audit_id}" in badge(found)
+    assert findings.of(baseline, replace(PLATFORM, threads=64), MODEL) is None
+    assert findings.of(baseline, PLATFORM, replace(MODEL, digest="0" * 64)) is None
+    assert findings.of(configure({"precision": "bf16"}, PLATFORM), PLATFORM, MODEL) is None
+    assert "never audited here" in badge(None)
+    assert findings.audit("nobody's") is None
+
+
+def test_a_hurried_audit_does_not_hide_a_thorough_one(bench: Bench, result: Audit) -> None:
+    hurried = bench.audits.start(plan(2), MODEL)
+    until(lambda: bench.state(hurried) == "done")
+    judged = Findings(bench.store).judged(PLATFORM, MODEL)
+    assert [audit.audit_id for audit in judged] == [result.audit_id, hurried]
+
+
+def test_an_answer_names_its_evidence_its_losers_and_its_age(result: Audit) -> None:
+    shown = card(result, result.recommendations["exact"], ("Out of date: other threads.",))
+    assert "Keep the defaults" in shown
+    assert "held in 5 of 5" in shown
+    assert "attention=none" in shown
+    assert "Out of date" in shown
+    assert "?use=attention=sdp+precision=" in shown
+    nothing = replace(result.recommendations["exact"], configuration=None, key=None)
+    assert "Nothing qualifies" in card(result, nothing)
