@@ -51,6 +51,11 @@ class Plan:
     """Scored blocks, over all sessions. A block times every configuration once."""
     timing_sessions: int = 1
     """Sets of new processes that the blocks are spread over; each warms up with a block 0."""
+    cluster_sessions: bool = False
+    """One timing session per cluster, on its request. The session's processes are then also the
+    cluster's second ones: their warm-up is the fresh call, their timed calls are the repeats, and
+    process `a` makes one call. The same trials for a quarter fewer runs, and every timed pair
+    comes from new processes. `timing_sessions` is the number of clusters, `calls` has no effect."""
     timing_workers: int = 0
     """Most processes alive in a session, the baseline's included; 0 for no limit. With fewer than
     there are configurations, a session is held in parts and the baseline is timed in each."""
@@ -81,6 +86,8 @@ class PlannedRun:
 
     - `determinism`: process `…/a` makes repeats 0, 1, …; process `…/b` makes repeat 0.
       same-process i: a/0 against a/1, …; fresh-process i: a/0 against b/0.
+      A timing process that serves this cluster alone (`own_process`) counts as such a process:
+      fresh-process: a/0 against its block 0; same-process: its block 0 against its later blocks.
     - `batch-size`: a new process; the request first of 2, then (another process) first of 4
       (`Plan.batch_sizes`); its picture 0 against a/0.
     - `batch-position`: the request last of 4, its last picture against picture 0 of the first of
@@ -107,3 +114,5 @@ class PlannedRun:
     repeat: int
     block: int | None
     job: Job
+    own_process: bool = False
+    """Of a timing run: whether its process serves its cluster alone."""

@@ -74,7 +74,8 @@ class _Clusters(_Table):
 
 class _Timing(_Table):
     blocks: Annotated[int, Field(ge=0)] = 4
-    sessions: Annotated[int, Field(ge=1)] = 1
+    sessions: Annotated[int, Field(ge=1)] | Literal["clusters"] = 1
+    """`clusters`: one per cluster, see `Plan.cluster_sessions`."""
 
 
 class _PlanFile(_Table):
@@ -132,6 +133,7 @@ def load_plan(
     for configuration, names in rows:
         for axis in names:
             axes[axis] = (*axes.get(axis, ()), configuration.key)
+    sessions = None if file.timing.sessions == "clusters" else file.timing.sessions
     return Plan(
         name=file.name,
         summary=file.summary,
@@ -144,8 +146,9 @@ def load_plan(
         batch_sizes=tuple(file.clusters.batch_sizes),
         controls=tuple(file.clusters.controls),
         patience=file.clusters.patience,
-        timing_blocks=file.timing.blocks,
-        timing_sessions=file.timing.sessions,
+        timing_blocks=file.timing.blocks if sessions else max(file.timing.blocks, len(requests)),
+        timing_sessions=sessions or len(requests),
+        cluster_sessions=sessions is None,
         timing_workers=timing_workers(model, platform),
         axes=axes,
         order_seed=file.order_seed,
@@ -199,7 +202,8 @@ def _mistakes(file: _PlanFile, named: dict[str, _Prompt]) -> Iterable[str]:
     if file.request.sampler.lower() not in {sampler.name.lower() for sampler in SAMPLERS}:
         known = ", ".join(sampler.name for sampler in SAMPLERS)
         yield f"request.sampler: no sampler is called {file.request.sampler!r}; there are {known}"
-    if file.timing.blocks and file.timing.sessions > file.timing.blocks:
+    sessions = 1 if file.timing.sessions == "clusters" else file.timing.sessions
+    if file.timing.blocks and sessions > file.timing.blocks:
         yield (
             f"timing: {file.timing.sessions} sessions cannot share {file.timing.blocks} blocks; "
             "give at least as many blocks as sessions"

@@ -91,16 +91,20 @@ def _exec_clusters(plan: Plan, rng: random.Random) -> set[int]:
 
 
 def _cluster_groups(
-    plan: Plan, platform: Platform, subject: _Subject, cluster: int, exec_second: bool
+    plan: Plan, platform: Platform, subject: _Subject, cluster: int, exec_unlike: bool
 ) -> Iterator[Group]:
-    """One subject's processes of one cluster."""
+    """One subject's processes of one cluster; `exec_unlike` has the one that is not like the other
+    exec'd."""
     request = plan.requests[cluster]
     maker = _Maker(plan=plan, subject=subject, cluster=cluster)
-    yield tuple(
-        maker.run("determinism", "a", (request,), repeat=repeat) for repeat in range(plan.calls)
-    )
-    second: ProcessKind = "exec" if exec_second else "forked"
-    yield (maker.run("determinism", "b", (request,), process=second),)
+    unlike: ProcessKind = "exec" if exec_unlike else "forked"
+    if plan.cluster_sessions:
+        yield (maker.run("determinism", "a", (request,), process=unlike),)
+    else:
+        yield tuple(
+            maker.run("determinism", "a", (request,), repeat=repeat) for repeat in range(plan.calls)
+        )
+        yield (maker.run("determinism", "b", (request,), process=unlike),)
     if subject.placebo:
         return
     key = subject.configuration.key
@@ -172,20 +176,29 @@ def _sessions(plan: Plan, rng: random.Random) -> Iterator[list[Group]]:
         for start in range(0, len(shuffled), room):
             subjects = (_subjects(plan)[0], *shuffled[start : start + room])
             label = f"timing {session}.{start // room}"
-            parts.append(tuple(_blocks(plan, rng, label, subjects, range(block, block + count))))
+            blocks = range(block, block + count)
+            cluster = session if plan.cluster_sessions else None
+            parts.append(tuple(_blocks(plan, rng, label, subjects, blocks, cluster)))
             block += count
         yield parts
 
 
 def _blocks(
-    plan: Plan, rng: random.Random, label: str, subjects: Sequence[_Subject], blocks: range
+    plan: Plan,
+    rng: random.Random,
+    label: str,
+    subjects: Sequence[_Subject],
+    blocks: range,
+    own: int | None,
 ) -> Iterator[PlannedRun]:
-    """The warm-up block, then the scored ones; each a new order of all subjects."""
+    """The warm-up block, then the scored ones; each a new order of all subjects. Requests go round
+    with the blocks, unless the session has a cluster of its `own`."""
     for block in (0, *blocks):
-        cluster = block % len(plan.requests)
+        cluster = block % len(plan.requests) if own is None else own
         for subject in rng.sample(subjects, len(subjects)):
             maker = _Maker(plan=plan, subject=subject, cluster=cluster)
-            yield maker.run("timing", label, (plan.requests[cluster],), block=block)
+            run = maker.run("timing", label, (plan.requests[cluster],), block=block)
+            yield replace(run, own_process=own is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,7 +253,7 @@ class _Maker:
                 requests=requests,
                 configuration=configuration,
                 conditions=conditions,
-                capture_steps=role != "timing",
+                capture_steps=role != "timing" or block == 0,
             ),
         )
 

@@ -89,25 +89,31 @@ def first_pictures(row: Sequence[PlannedRun], runs: Runs) -> dict[int, Picture]:
 
 
 def determinism_calls(entries: Sequence[PlannedRun]) -> list[list[PlannedRun]]:
-    """The determinism runs of one row's cluster by process, `a` first, each in order of repeats."""
-    processes: dict[str, list[PlannedRun]] = {}
+    """The repeated calls of one row's cluster by process, `a` first, each in order.
+
+    Those are the determinism runs, and timing runs whose process serves the cluster alone.
+    """
+    processes: dict[tuple[bool, str], list[PlannedRun]] = {}
     for entry in entries:
-        if entry.role == "determinism":
-            processes.setdefault(entry.process, []).append(entry)
-    return [sorted(calls, key=lambda entry: entry.repeat) for _, calls in sorted(processes.items())]
+        if entry.role == "determinism" or entry.own_process:
+            processes.setdefault((entry.own_process, entry.process), []).append(entry)
+    return [
+        sorted(calls, key=lambda entry: (entry.repeat, entry.block or 0))
+        for _, calls in sorted(processes.items())
+    ]
 
 
 def _pairs(entries: Sequence[PlannedRun]) -> Iterator[tuple[Axis, list[Pair]]]:
     processes = determinism_calls(entries)
     if not processes:
         return
-    first, *others = processes
-    start = first[0]
+    start, others = processes[0][0], processes[1:]
     by_role: dict[str, list[PlannedRun]] = {}
     for entry in entries:
         by_role.setdefault(entry.role, []).append(entry)
-    if len(first) > 1:
-        yield "same-process", [Pair(first=start, second=call) for call in first[1:]]
+    again = [Pair(first=calls[0], second=call) for calls in processes for call in calls[1:]]
+    if again:
+        yield "same-process", again
     if others:
         yield "fresh-process", [Pair(first=start, second=calls[0]) for calls in others]
     against_start: tuple[Axis, ...] = (

@@ -25,8 +25,8 @@ expect.set_options(timeout=PATIENCE)
 def open_page(visit: Visit, url: str) -> Page:
     visit.page.goto(url)
     expect(visit.page.locator(".sp-bar nav a[aria-current=page]")).to_be_visible()
-    # Only then do the page's own scripts listen.
-    visit.page.wait_for_load_state("networkidle")
+    # Named by its script: from then on the page's scripts listen.
+    expect(visit.page.locator(".sp-theme[aria-label]")).to_be_visible()
     return visit.page
 
 

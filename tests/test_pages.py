@@ -2,11 +2,12 @@
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
 import pytest
@@ -28,6 +29,7 @@ from webapp.recommend_page import RecommendPage
 from webapp.services import Services
 from webapp.words import settings_of
 
+T = TypeVar("T")
 EVIL = '<img src=x onerror="alert(1)">'
 POCKET = Model(name="pocket", path=REPOSITORY / "data" / "pocket", digest="p" * 64)
 
@@ -175,8 +177,18 @@ def test_a_run_without_a_picture_is_one_sentence(tmp_path: Path) -> None:
 # The pages
 
 
+def made(make: Callable[[], T], *, alone: bool = True) -> T:
+    """Build inside a running loop: outside one, Gradio makes loops and never closes them."""
+
+    async def inside() -> T:
+        with gr.Blocks(analytics_enabled=False) if alone else nullcontext():
+            return make()
+
+    return asyncio.run(inside())
+
+
 def test_all_pages_are_built_and_no_event_is_an_api(services: Services) -> None:
-    app = build(services)
+    app = made(lambda: build(services), alone=False)
     assert [path for path, *_ in app.pages] == ["", "audit", "recommend"]
     assert app.fns
     for event in app.fns.values():
@@ -222,8 +234,7 @@ def luminance(colour: str) -> float:
 
 @pytest.fixture
 def generate(services: Services) -> GeneratePage:
-    with gr.Blocks(analytics_enabled=False):
-        return GeneratePage(services)
+    return made(lambda: GeneratePage(services))
 
 
 FORM = ("a panda", "", "7", 4, 5.0, 128, 128, "Euler", {"attention": "none"})
@@ -277,8 +288,7 @@ def test_an_empty_seed_is_a_new_one_every_time(generate: GeneratePage) -> None:
 
 
 def test_without_an_audit_the_recommendation_teaches(services: Services) -> None:
-    with gr.Blocks(analytics_enabled=False):
-        page = RecommendPage(services)
+    page = made(lambda: RecommendPage(services))
     _, words = asyncio.run(page._opened("exact", ""))
     assert "Start an audit" in words
     assert "never a guess" in words

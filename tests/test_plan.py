@@ -13,6 +13,7 @@ from audit.estimate import Costs, estimate, measured
 from audit.plan import Plan, PlannedRun
 from audit.plan_file import PlanError, load_plan, timing_workers
 from audit.schedule import expand, groups_of
+from audit.trials import trials
 from core.models import resolve
 from core.optimization import Configuration
 from core.optimizations import configure
@@ -176,13 +177,51 @@ def test_the_quick_plan_can_hold_and_says_why_xformers_is_missing(
     pocket: Model, platform: Platform
 ) -> None:
     plan = load_plan(DATA / "plans" / "quick.toml", pocket, platform)
-    assert len(plan.requests) >= 5
+    assert len(plan.requests) == 6
     assert len(plan.runnable) == 9
     ((key, reason),) = plan.skipped.items()
     assert "xformers" in key
     assert reason
     with_avx512 = Costs(row_step=0.0425, picture=0.05)
     assert estimate(expand(plan, platform), with_avx512).seconds < 300
+
+
+def test_sessions_by_cluster_make_the_timed_processes_the_second_ones(
+    pocket: Model, platform: Platform
+) -> None:
+    plan = load_plan(DATA / "plans" / "quick.toml", pocket, platform, clusters=7)
+    assert (plan.timing_sessions, plan.timing_blocks) == (7, 7)
+    planned = expand(plan, platform)
+    for cluster in range(7):
+        for row in ({}, {"placebo": True}):
+            mine = [
+                run
+                for run in planned
+                if run.cluster == cluster
+                and run.configuration == plan.baseline
+                and run.placebo == bool(row)
+                and run.role in ("determinism", "timing")
+            ]
+            assert len({run.process for run in mine}) == 2
+            assert [run.block for run in mine if run.role == "timing"] == [0, cluster + 1]
+            assert all(run.job.requests == (plan.requests[cluster],) for run in mine)
+    kinds = Counter(
+        run.configuration.key
+        for run in planned
+        if run.job.conditions.process == "exec" and not run.placebo
+    )
+    assert set(kinds.values()) == {1}
+    assert len(kinds) == len(plan.runnable)
+    axes = trials([run for run in planned if run.configuration == plan.candidates[0]])
+    assert len(axes["same-process"]) == len(axes["fresh-process"]) == 7
+    for trial in axes["same-process"]:
+        ((first, second),) = [(pair.first, pair.second) for pair in trial.pairs]
+        assert first.process == second.process
+        assert (first.block, second.block) == (0, trial.cluster + 1)
+    for trial in axes["fresh-process"]:
+        ((first, second),) = [(pair.first, pair.second) for pair in trial.pairs]
+        assert first.process != second.process
+        assert (first.role, second.role, second.block) == ("determinism", "timing", 0)
 
 
 def test_clusters_can_be_asked_for(pocket: Model, platform: Platform) -> None:
@@ -333,7 +372,7 @@ def test_blocks_time_every_configuration_once_against_the_baseline() -> None:
             assert len(members) == 3
             blocks[block or 0] += 1
     assert blocks == {0: 2, 1: 1, 2: 1, 3: 1, 4: 1}
-    assert not any(run.job.capture_steps for run in runs)
+    assert not any(run.job.capture_steps for run in runs if run.block)
 
 
 def test_a_session_is_held_in_parts_where_few_workers_fit() -> None:
