@@ -142,6 +142,8 @@ def _not_held(row: Score, axis: Axis) -> str | None:
     if verdict.verdict == "broken":
         trials = counted(verdict.trials, "trial")
         return f"Does not repeat: {axis} is broken, {verdict.failures} of {trials} differed."
+    if verdict.verdict != "held" and row.failures:
+        return f"Not shown to repeat, as its runs failed: {row.failures[0]}"
     if verdict.verdict != "held":
         detail = f" ({verdict.reason})" if verdict.reason else ""
         return f"Not shown to repeat: {axis} is {verdict.verdict}{detail}."

@@ -289,7 +289,7 @@ def test_an_empty_seed_is_a_new_one_every_time(generate: GeneratePage) -> None:
 
 def test_without_an_audit_the_recommendation_teaches(services: Services) -> None:
     page = made(lambda: RecommendPage(services))
-    _, words = asyncio.run(page._opened("exact", ""))
+    _, words = asyncio.run(page._opened())
     assert "Start an audit" in words
     assert "never a guess" in words
 

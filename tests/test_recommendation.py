@@ -234,3 +234,13 @@ def test_a_recommendation_is_stale_on_another_platform() -> None:
     assert told is not None
     assert told.startswith("Stale: measured on platform")
     assert newer.fingerprint in told
+
+
+def test_a_row_whose_runs_failed_says_why_they_did() -> None:
+    given_up = made_score(
+        NEAR, word="unverified", trials=1, failures=("Given up: 16 times slower.",)
+    )
+    answer = ask("fastest", made_score(), given_up)
+    assert why(answer, given_up) == (
+        "Not shown to repeat, as its runs failed: Given up: 16 times slower."
+    )

@@ -5,7 +5,7 @@ from datetime import datetime
 from html import escape
 
 from audit.changes import short_name
-from audit.estimate import estimate
+from audit.estimate import Costs, estimate
 from audit.plan import Plan
 from audit.schedule import expand
 from audit.score import Audit
@@ -23,6 +23,12 @@ NONE_YET = (
     "the baseline's.</li><li><b>What does it save?</b> Time and memory, taking turns on this "
     "machine.</li></ol><p>Choose a plan above and press Start, or open an earlier audit.</p>"
     "</div></section>"
+)
+
+
+NO_ROWS_YET = (
+    '<section class="sp-card"><p class="sp-hint">Rows appear here once the first runs are judged. '
+    "You may close this page: the audit goes on, and this address opens it again.</p></section>"
 )
 
 
@@ -94,10 +100,10 @@ def _listed(entry: AuditEntry, running: str | None) -> str:
     return chip("complete", "good") if entry.finished_at else chip("not complete", "care")
 
 
-def promise(plan: Plan, platform: Platform) -> str:
+def promise(plan: Plan, platform: Platform, costs: Costs | None = None) -> str:
     """What a plan will do here, before anybody presses Start."""
     planned = expand(plan, platform)
-    cost = estimate(planned)
+    cost = estimate(planned, costs)
     first = plan.requests[0]
     rows = ", ".join(
         escape(short_name(configuration, plan.baseline)) for configuration in plan.runnable

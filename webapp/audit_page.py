@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 from pydantic import TypeAdapter
 
+from audit.estimate import Costs, measured
 from audit.judgement import judge
 from audit.pictures import load_picture
 from audit.plan import Plan
@@ -99,10 +100,19 @@ class AuditPage:
         if name is None:
             return audit_card.gone("There is no plan in the plans' folder."), gr.skip()
         try:
-            words = audit_card.promise(self._plan(name), self._services.platform)
+            plan, costs = self._plan(name), self._costs()
+            words = audit_card.promise(plan, self._services.platform, costs)
         except PlanError as error:
             return audit_card.gone(str(error)), gr.Button(interactive=False)
         return words, gr.Button(interactive=self._services.audits.running is None)
+
+    def _costs(self) -> Costs | None:
+        """What pictures took here lately, where there were any."""
+        here = self._services.platform.fingerprint
+        runs = self._services.store.generations(20)
+        mine = (run for run in runs if run.environment.fingerprint == here)
+        model = self._services.model.digest
+        return measured(run for run in mine if run.job.requests[0].model.digest == model)
 
     async def _opened(self, request: gr.Request) -> AsyncIterator[Any]:
         """`?run=` shows an audit again, live where it still runs."""
@@ -191,7 +201,7 @@ class AuditPage:
             gr.Button("Stop", visible=mine, interactive=mine),
             gr.Button(visible=not mine and entry.finished_at is None, interactive=not running),
             *(gr.DownloadButton(visible=False),) * 2,
-            scores_card.table(result) if result and rows else gr.skip(),
+            scores_card.table(result) if result and rows else _waiting(first),
             "" if first else gr.skip(),
             scores_card.plot(result) if result and rows else gr.skip(),
         )
@@ -225,6 +235,10 @@ class AuditPage:
         score = result.scores[int(which)]
         card = await asyncio.to_thread(row_card.card, result, score)
         return card, scores_card.table(result, which)
+
+
+def _waiting(first: bool) -> Any:
+    return audit_card.NO_ROWS_YET if first else gr.skip()
 
 
 def _html(value: str, name: str) -> gr.HTML:

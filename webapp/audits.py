@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from audit.changes import short_name
 from audit.estimate import estimate
 from audit.execution import OpenWorker, Progress, Worker, run_audit
 from audit.judgement import judge
@@ -158,7 +159,7 @@ class Audits:
                     plan,
                     self._platform,
                     model,
-                    lambda conditions: self._polite(conditions, planned),
+                    lambda conditions: self._polite(conditions, plan, planned),
                     audit_id=audit_id,
                     on_progress=on_progress,
                     stop=self._stop.is_set,
@@ -170,10 +171,12 @@ class Audits:
         except Exception as error:
             self._change(state="failed", now="", remaining=None, reason=one_sentence(error))
 
-    def _polite(self, conditions: Conditions, planned: Mapping[str, PlannedRun]) -> Worker:
+    def _polite(
+        self, conditions: Conditions, plan: Plan, planned: Mapping[str, PlannedRun]
+    ) -> Worker:
         def told(job: Job) -> None:
             if entry := planned.get(job.id):
-                self._change(now=_now(entry))
+                self._change(now=_now(entry, plan))
 
         return _GivesWay(self._open_worker(conditions), self._jobs, told)
 
@@ -223,7 +226,7 @@ class _GivesWay:
         self._worker.close()
 
 
-def _now(entry: PlannedRun) -> str:
+def _now(entry: PlannedRun, plan: Plan) -> str:
     role = entry.role.replace("-", " ")
-    row = "placebo" if entry.placebo else entry.configuration.key
+    row = "placebo" if entry.placebo else short_name(entry.configuration, plan.baseline)
     return f"{role}, prompt {entry.cluster + 1}: {row}"

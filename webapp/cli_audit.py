@@ -1,5 +1,6 @@
 """`seedproof audit`, `recommend` and `report`: judging from the terminal."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -166,7 +167,7 @@ def _what(run: PlannedRun) -> str:
 def _show(result: Audit) -> None:
     from audit.table import tables
 
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 110)
     for table in tables(result):
         console.print(table)
         console.print()

@@ -67,31 +67,35 @@ class RecommendPage:
                 )
 
     def connect(self, page: gr.Blocks) -> None:
-        """Wire the events: every change answers at once, so there is no button to press."""
+        """Wire the events: every change answers at once, so there is no button to press.
+
+        Opening the page only chooses the audit, whose change then answers with what is chosen by
+        that time: a quick visitor has already clicked.
+        """
         wish: Any = [self.goal, self.memory, self.audit]
-        page.load(self._opened, [self.goal, self.memory], [self.audit, self.answer], **QUIET)
-        for event in (self.goal.input, self.memory.change, self.audit.input):
+        page.load(self._opened, None, [self.audit, self.answer], **QUIET)
+        for event in (self.goal.input, self.memory.change, self.audit.change):
             event(self._answered, wish, self.answer, trigger_mode="always_last", **QUIET)
 
-    async def _opened(self, goal: Goal, memory: str) -> tuple[Any, str]:
-        services = self._services
-        audits = await asyncio.to_thread(
-            services.findings.judged, services.platform, services.model
-        )
+    async def _opened(self) -> tuple[Any, Any]:
+        audits = await asyncio.to_thread(self._judged)
         if not audits:
             return gr.skip(), EMPTY
-        best = audits[0].audit_id
         choices = [(_called(audit), audit.audit_id) for audit in audits]
-        shown = gr.Dropdown(choices, value=best, visible=len(audits) > 1)
-        return shown, await self._answered(goal, memory, best)
+        best = audits[0].audit_id
+        return gr.Dropdown(choices, value=best, visible=len(audits) > 1), gr.skip()
+
+    def _judged(self) -> tuple[Audit, ...]:
+        return self._services.findings.judged(self._services.platform, self._services.model)
 
     async def _answered(self, goal: Goal, memory: str, audit_id: str | None) -> str:
         try:
             limit = _bytes(memory)
         except ValueError as error:
             return f'<p class="sp-alert sp-bad" role="alert">{escape(str(error))}</p>'
-        services = self._services
-        audit = await asyncio.to_thread(services.findings.audit, audit_id or "")
+        judged = await asyncio.to_thread(self._judged)
+        audit = next((audit for audit in judged if audit.audit_id == audit_id), None)
+        audit = audit or next(iter(judged), None)
         if audit is None:
             return EMPTY
         answer = recommend(
@@ -102,7 +106,7 @@ class RecommendPage:
             platform_fingerprint=audit.platform.fingerprint,
             audit_id=audit.audit_id,
         )
-        return card(audit, answer, _warnings(audit, answer, services))
+        return card(audit, answer, _warnings(audit, answer, self._services))
 
 
 def _called(audit: Audit) -> str:

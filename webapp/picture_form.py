@@ -1,0 +1,175 @@
+"""What a visitor fills in for a picture, and the job it becomes."""
+
+import random
+import uuid
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from core.models import check, native_size, size_step
+from core.optimizations import SLOTS, availability, chosen, configure
+from core.request import Job, Request
+from core.samplers import SAMPLERS
+from webapp import scripts
+from webapp.services import Services
+from webapp.settings_form import SettingsForm, accepted
+
+SEEDS = 2**32
+STEPS = 20
+GUIDANCE = 5.0
+
+
+class PictureForm:
+    """The prompt and everything folded away below it. Made inside a `gr.Blocks`."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._prompt()
+        with gr.Row():
+            self.go = gr.Button(
+                "Generate", variant="primary", size="lg", elem_id="generate", scale=3, min_width=150
+            )
+            self.cancel = gr.Button(
+                "Cancel",
+                variant="stop",
+                size="lg",
+                elem_id="cancel",
+                scale=1,
+                min_width=90,
+                interactive=False,
+            )
+        with gr.Accordion("Seed, size and steps", open=False, elem_classes="sp-accordion"):
+            self._details()
+        self.settings = SettingsForm(SLOTS, services.platform, availability)
+
+    def _prompt(self) -> None:
+        examples = self._services.examples
+        self.prompt = gr.Textbox(
+            label="Prompt",
+            value=examples[0] if examples else "",
+            placeholder="What the picture shows",
+            lines=3,
+            max_lines=8,
+            elem_id="prompt",
+        )
+        buttons = "".join(
+            f'<button type="button" data-prompt="{escape(example)}" title="{escape(example)}">'
+            f"{escape(example.split(',')[0])}</button>"
+            for example in examples
+        )
+        self.examples = gr.HTML(
+            f'<div class="sp-examples" role="group" aria-label="Examples">{buttons}</div>',
+            js_on_load=scripts.EXAMPLES,
+            apply_default_css=False,
+            visible=bool(examples),
+        )
+
+    def _details(self) -> None:
+        model = self._services.model
+        self.negative = gr.Textbox(
+            label="Negative prompt",
+            value="",
+            placeholder="What it should not show",
+            elem_id="negative",
+        )
+        # Not a gr.Number: that one shows 0 where nothing is chosen.
+        self.seed = gr.Textbox(
+            label="Seed",
+            value="",
+            placeholder="a new one every time",
+            max_lines=1,
+            elem_id="seed",
+        )
+        with gr.Row():
+            self.dice = gr.Button("Random seed", size="sm", min_width=110, elem_id="random")
+            self.again = gr.Button("Reuse last", size="sm", min_width=110, elem_id="reuse")
+            self.clear = gr.Button("Empty", size="sm", min_width=70)
+        self.steps = gr.Slider(1, 100, value=STEPS, step=1, label="Steps", elem_id="steps")
+        self.guidance = gr.Slider(1, 15, value=GUIDANCE, step=0.5, label="Guidance scale")
+        native, step = native_size(model), size_step(model)
+        sizes = list(range(max(step, native // 2 // step * step), 2 * native + 1, step))
+        with gr.Row():
+            self.width = gr.Dropdown(sizes, value=native, label="Width", min_width=100)
+            self.height = gr.Dropdown(sizes, value=native, label="Height", min_width=100)
+        names = [sampler.name for sampler in SAMPLERS]
+        self.sampler = gr.Dropdown(names, value=names[0], label="Sampler", visible=len(names) > 1)
+
+    @property
+    def inputs(self) -> list[Any]:
+        """In the order of `job`'s arguments and of `filled`'s values."""
+        return [
+            self.prompt,
+            self.negative,
+            self.seed,
+            self.steps,
+            self.guidance,
+            self.width,
+            self.height,
+            self.sampler,
+            self.settings,
+        ]
+
+    def job(
+        self,
+        prompt: str,
+        negative: str,
+        seed: str,
+        steps: float,
+        guidance: float,
+        width: int,
+        height: int,
+        sampler: str,
+        settings: object,
+    ) -> Job:
+        """A checked job. Raises ValueError with a sentence for people."""
+        platform = self._services.platform
+        if not prompt.strip():
+            raise ValueError("Write what the picture should show, or pick an example.")
+        configuration = configure(accepted(settings, SLOTS), platform)
+        for option, _ in chosen(configuration):
+            if why_not := availability(option, platform):
+                raise ValueError(f"{option.name} cannot run here: {why_not}. Choose another.")
+        asked = Request(
+            prompt=prompt.strip(),
+            negative_prompt=negative.strip(),
+            model=self._services.model,
+            seed=_seed(seed),
+            width=int(width),
+            height=int(height),
+            num_inference_steps=int(steps),
+            guidance_scale=float(guidance),
+            sampler=sampler,
+        )
+        check(asked)
+        return Job(
+            id=uuid.uuid4().hex, requests=(asked,), configuration=configuration, preview=True
+        )
+
+
+def filled(job: Job) -> tuple[Any, ...]:
+    """The form as it was when a job was asked for."""
+    asked = job.requests[0]
+    return (
+        asked.prompt,
+        asked.negative_prompt,
+        str(asked.seed),
+        asked.num_inference_steps,
+        asked.guidance_scale,
+        asked.width,
+        asked.height,
+        asked.sampler,
+        job.configuration.as_dict(),
+    )
+
+
+def random_seed() -> str:
+    return str(random.randrange(SEEDS))
+
+
+def _seed(text: str) -> int:
+    """A typed seed, or a new one. Raises ValueError with a sentence for who typed it."""
+    plain = text.strip() or random_seed()
+    if not plain.isdecimal() or int(plain) >= SEEDS:
+        raise ValueError(f"A seed is a whole number from 0 to {SEEDS - 1}, not {plain!r}.")
+    return int(plain)
