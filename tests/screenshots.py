@@ -39,7 +39,7 @@ def main() -> None:
         app = subprocess.Popen(
             [*SERVE, "--port", str(port), "--db", str(arguments.db)],
             cwd=REPOSITORY,
-            env={**os.environ, "XDG_CACHE_HOME": folder},
+            env={**os.environ, "XDG_CACHE_HOME": folder, "OMP_WAIT_POLICY": "passive"},
             stdout=log,
             stderr=subprocess.STDOUT,
         )

@@ -107,12 +107,14 @@ class AuditPage:
         return words, gr.Button(interactive=self._services.audits.running is None)
 
     def _costs(self) -> Costs | None:
-        """What pictures took here lately, where there were any."""
-        here = self._services.platform.fingerprint
-        runs = self._services.store.generations(20)
-        mine = (run for run in runs if run.environment.fingerprint == here)
-        model = self._services.model.digest
-        return measured(run for run in mine if run.job.requests[0].model.digest == model)
+        """What a picture took here lately, at best: the others may have waited for something."""
+        here, model = self._services.platform.fingerprint, self._services.model.digest
+        costs = (
+            measured([run])
+            for run in self._services.store.generations(20)
+            if run.environment.fingerprint == here and run.job.requests[0].model.digest == model
+        )
+        return min((cost for cost in costs if cost), key=lambda cost: cost.row_step, default=None)
 
     async def _opened(self, request: gr.Request) -> AsyncIterator[Any]:
         """`?run=` shows an audit again, live where it still runs."""
@@ -211,9 +213,13 @@ class AuditPage:
         return len(expand(store.plan(audit_id, Plan), store.platform(audit_id, Platform)))
 
     def _result(self, entry: AuditEntry, running: bool) -> Audit | None:
-        """What is stored; an audit that another process left unjudged is judged now."""
+        """What is stored; an audit that another process left unjudged is judged now.
+
+        A complete result stays as it is: a later version may plan otherwise, and would then find
+        none of the runs that it was judged on.
+        """
         result = self._services.store.result(entry.id, Audit)
-        if running or (result is not None and result.runs_done == entry.runs):
+        if running or (result and (result.complete or result.runs_done == entry.runs)):
             return result
         return judge(self._services.store, entry.id)
 

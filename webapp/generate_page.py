@@ -27,6 +27,12 @@ class GeneratePage:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        gr.HTML(
+            '<h1 class="sp-unseen">Generate a picture</h1>',
+            apply_default_css=False,
+            js_on_load=None,
+            elem_classes="sp-shell",
+        )
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=300, elem_classes="sp-controls"):
                 self.form = PictureForm(services)
