@@ -176,16 +176,17 @@ def _attempt(
             continue
         if stop():
             return "stopped"
-        pace = patience.pace(entry, stop, final)
-        run = bench.workers[entry.process].run(entry.job, pace)
+        worker, pace = bench.workers[entry.process], patience.pace(entry, stop)
+        run = worker.run(entry.job, pace)
+        if pace.tired and run.outcome == "cancelled" and patience.reference is not None:
+            if not final:
+                return "failed"
+            again = bench.alone(patience.reference, stop)
+            slow = patience.give_up(run, pace, again)
+            run = slow or worker.run(entry.job, Following(stop=stop))
         if run.outcome == "cancelled":
-            if not pace.tired or patience.reference is None:
-                return "stopped"
-            given_up = patience.give_up(run, pace, bench.alone(patience.reference, stop))
-            if given_up is None:
-                return "stopped" if stop() else "failed"
-            run = given_up
-        elif run.outcome == "failed":
+            return "stopped"
+        if run.outcome == "failed":
             if not final:
                 return "failed"
             broken[entry.process] = run

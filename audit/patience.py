@@ -44,7 +44,7 @@ class Patience:
     another number of threads are not judged.
 
     A machine that is busy with something else looks just the same, so that a row is given up only
-    where the baseline, run again at once, is still as much faster.
+    where two processes in a row were so slow and the baseline, run right after, is not.
     """
 
     plan: Plan
@@ -62,11 +62,9 @@ class Patience:
             self.reference = self.reference or entry.job
             self.baseline_step = min(self.baseline_step, median(run.timings.steps))
 
-    def pace(self, entry: PlannedRun, stop: Callable[[], bool], final: bool) -> Pace:
-        """`final` is a second try, after a first one that was slow like everything else then."""
+    def pace(self, entry: PlannedRun, stop: Callable[[], bool]) -> Pace:
         job = entry.job
         judged = job.configuration != self.plan.baseline and job.conditions.threads is None
-        judged = judged and not final
         factor = self.plan.patience if judged and self.plan.patience else math.inf
         return Pace(stop=stop, limit=factor * self.baseline_step * len(job.requests))
 

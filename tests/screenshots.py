@@ -23,7 +23,7 @@ from tests.browser_fixtures import PATIENCE, free_port, wait_for
 from webapp.places import REPOSITORY
 
 SERVE = (sys.executable, "-m", "webapp", "serve")
-WIDTHS = {"wide": (1280, 860), "390": (390, 844)}
+WIDTHS = {"wide": (1280, 1080), "390": (390, 844)}
 MOST_BYTES = 300_000
 
 

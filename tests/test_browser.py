@@ -59,7 +59,8 @@ def pixels_digest(file: Path) -> str:
 def effects(page: Page) -> dict[str, str]:
     """Setting → effect, from the table below the picture."""
     found: dict[str, str] = page.locator("#effective tbody tr").evaluate_all(
-        "rows => Object.fromEntries(rows.map(row => [row.cells[0].innerText, row.dataset.effect]))"
+        "rows => Object.fromEntries("
+        "rows.map(row => [row.cells[0].innerText.trim(), row.dataset.effect]))"
     )
     return found
 

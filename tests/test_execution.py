@@ -332,6 +332,14 @@ def test_a_busy_machine_gives_nothing_up(store: Store) -> None:
     assert machine.runs > quiet, "no run was stopped and made again"
 
 
+def test_one_slow_process_gives_nothing_up(store: Store) -> None:
+    """Busy only until its second try, and the baseline is quick again by then."""
+    for start in range(2, 12):
+        machine = Busy(range(start, start + 1))
+        audit_id = run_audit(store, PLAN, PLATFORM, MODEL, machine)
+        assert {run.outcome for run in store.runs(audit_id).values()} == {"ok"}
+
+
 def test_a_step_that_comes_after_the_decision_does_not_undo_it() -> None:
     pace = Pace(stop=lambda: False, limit=1.0)
     for seconds in (3.0, 2.0):

@@ -18,6 +18,7 @@ EFFECT_WORDS: Mapping[Effect, tuple[str, Tone]] = {
     "none": ("had no effect", "bad"),
     "fell-back": ("fell back", "care"),
 }
+HEADINGS = ("Setting", "Asked for", "What happened", "Evidence")
 _CRISP_BELOW = 256
 """Pictures smaller than this are shown enlarged with their pixels sharp, as they are."""
 
@@ -118,7 +119,7 @@ def _ahead(ahead: int) -> str:
 def _advice(run: Run) -> str:
     if run.outcome == "cancelled":
         return "The engine is free: press Generate whenever you like."
-    return "" if run.reason.count(":") else "Press Generate to try again."
+    return "Press Generate to try again; if it fails again, go back to the defaults."
 
 
 def _effects(run: Run, slots: Sequence[Slot]) -> str:
@@ -131,10 +132,10 @@ def _effects(run: Run, slots: Sequence[Slot]) -> str:
     if not run.effective.slots:
         return f'{notes}<p class="sp-hint">Nothing was asked for beyond plain computing.</p>'
     rows = "".join(_effect(effect, labels) for effect in (*loud, *quiet))
+    headings = "".join(f'<th scope="col">{heading}</th>' for heading in HEADINGS)
     return (
-        f'{notes}<div class="sp-scroll"><table class="sp-table" id="effective"><thead><tr>'
-        "<th>Setting</th><th>Asked for</th><th>What happened</th><th>Evidence</th></tr></thead>"
-        f"<tbody>{rows}</tbody></table></div>"
+        f'{notes}<div class="sp-scroll"><table class="sp-table sp-stack" id="effective"><thead>'
+        f"<tr>{headings}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 
@@ -151,11 +152,17 @@ def _effect(effect: SlotEffect, labels: Mapping[str, str]) -> str:
             '<details><summary class="sp-note">shapes and operators</summary>'
             f'<ul class="sp-list sp-mono">{lines}</ul></details>'
         )
-    return (
-        f'<tr{" class=sp-loud" if loud else ""} data-effect="{effect.effect}">'
-        f"<td>{escape(labels.get(effect.slot, effect.slot))}</td>"
-        f"<td>{escape(effect.requested)}</td><td>{chip(word, tone)}</td><td>{evidence}</td></tr>"
+    cells = (
+        escape(labels.get(effect.slot, effect.slot)),
+        escape(effect.requested),
+        chip(word, tone),
+        evidence,
     )
+    tds = "".join(
+        f'<td data-label="{heading}"><div>{cell}</div></td>'
+        for heading, cell in zip(HEADINGS, cells, strict=True)
+    )
+    return f'<tr{" class=sp-loud" if loud else ""} data-effect="{effect.effect}">{tds}</tr>'
 
 
 def _took(run: Run) -> str:

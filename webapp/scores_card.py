@@ -70,6 +70,8 @@ def _row(audit: Audit, score: Score, name: str, picked: str) -> str:
     elif score.effect is not None and score.effect != "applied":
         effect, effect_tone = EFFECT_WORDS[score.effect]
         beside = chip(effect, effect_tone, _reason(score))
+    if score.failures:
+        beside += f" {chip('runs failed', 'bad', score.failures[0])}"
     cells = (
         f'<button type="button">{escape(label)}</button> {beside}',
         axis_chips(score),

@@ -1,6 +1,6 @@
 """What the pages work with: made once at the entry point, and handed down."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from core.platforms import Platform
@@ -25,5 +25,5 @@ class Services:
     """The folder of plan files."""
     reports: Path
     """Where reports are written before they are handed to a browser."""
-    examples: tuple[str, ...] = field(default=())
+    examples: tuple[str, ...] = ()
     """Prompts that this model can draw."""
