@@ -1,5 +1,6 @@
 """Carries a plan out: every group of runs in new processes, and nothing twice."""
 
+import math
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from itertools import takewhile
 from time import monotonic
 from typing import Literal, Protocol
 
-from audit.patience import Patience, not_made
+from audit.patience import Pace, Patience, not_made
 from audit.plan import Plan, PlannedRun
 from audit.schedule import Group, expand, groups_of
 from core.engine import Engine
@@ -181,9 +182,12 @@ def _attempt(
         if pace.tired and run.outcome == "cancelled" and patience.reference is not None:
             if not final:
                 return "failed"
-            again = bench.alone(patience.reference, stop)
-            slow = patience.give_up(run, pace, again)
-            run = slow or worker.run(entry.job, Following(stop=stop))
+            baseline = bench.alone(patience.reference, stop)
+            confirmed = patience.slower(run, pace, baseline)
+            pace = patience.pace(entry, stop) if confirmed else Pace(stop=stop, limit=math.inf)
+            run = worker.run(entry.job, pace)
+            if pace.tired and run.outcome == "cancelled":
+                run = patience.give_up(run, pace, baseline)
         if run.outcome == "cancelled":
             return "stopped"
         if run.outcome == "failed":

@@ -44,7 +44,8 @@ class Patience:
     another number of threads are not judged.
 
     A machine that is busy with something else looks just the same, so that a row is given up only
-    where two processes in a row were so slow and the baseline, run right after, is not.
+    where two processes in a row were so slow, the baseline right after them is not, and the row
+    again is.
     """
 
     plan: Plan
@@ -68,21 +69,20 @@ class Patience:
         factor = self.plan.patience if judged and self.plan.patience else math.inf
         return Pace(stop=stop, limit=factor * self.baseline_step * len(job.requests))
 
-    def give_up(self, run: Run, pace: Pace, again: Run) -> Run | None:
-        """The run that was stopped for its pace, as a failed one; its configuration is given up.
+    def slower(self, run: Run, pace: Pace, baseline: Run) -> bool:
+        """Whether a run is too slow even beside the reference, run right after it."""
+        if baseline.outcome != "ok" or not baseline.timings.steps:
+            return False
+        step = pace.fastest / len(run.job.requests)
+        return step > self.plan.patience * median(baseline.timings.steps)
 
-        `again` is the reference, run right after. None where that was slow as well: then it is
-        the machine that was slow.
-        """
-        if again.outcome != "ok" or not again.timings.steps:
-            return None
-        step, baseline = pace.fastest / len(run.job.requests), median(again.timings.steps)
-        if step <= self.plan.patience * baseline:
-            return None
+    def give_up(self, run: Run, pace: Pace, baseline: Run) -> Run:
+        """The run that was stopped for its pace, as a failed one; its configuration is given up."""
+        step, unit = pace.fastest / len(run.job.requests), median(baseline.timings.steps)
         reason = (
-            f"Given up: even its fastest step took {step:.3g} s a picture, "
-            f"{step / baseline:.0f} times the {baseline:.3g} s that the baseline took right "
-            f"after, and the plan waits for {self.plan.patience:g} times."
+            f"Given up: even its fastest step took {step:.3g} s a picture, {step / unit:.0f} times "
+            f"the {unit:.3g} s that the baseline took right before, and the plan waits for "
+            f"{self.plan.patience:g} times."
         )
         failed = replace(run, outcome="failed", reason=reason)
         self.given_up[run.job.configuration] = failed

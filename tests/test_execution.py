@@ -285,7 +285,7 @@ def test_a_hopelessly_slow_candidate_is_given_up_after_one_run(store: Store) -> 
     reasons = {runs[entry.identity].reason for entry in rows}
     assert reasons == {
         "Given up: even its fastest step took 0.5 s a picture, 50 times the 0.01 s that the "
-        "baseline took right after, and the plan waits for 10 times."
+        "baseline took right before, and the plan waits for 10 times."
     }
     others = [e for e in PLANNED if e.configuration == BASELINE and e.role != "after-other-work"]
     assert all(runs[e.identity].outcome == "ok" for e in others if e.role != "other-work")
