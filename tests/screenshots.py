@@ -79,10 +79,18 @@ def take(browser: Browser, url: str, database: Path, out: Path, *, everything: b
 
 def generate(page: Page, url: str, audit_id: str) -> None:
     page.goto(url)
-    page.get_by_role("button", name="a red apple").click()
+    page.locator(".sp-theme[aria-label]").wait_for()
+    page.get_by_role("button", name="a mushroom").click()
+    details = page.get_by_role("button", name="Seed, size and steps")
+    details.click()
+    page.locator("#seed input").fill("2")
+    details.click()
     page.locator("#generate").click()
     page.locator("#stage a[download]").wait_for()
+    page.locator("#settings summary").first.click()
+    page.locator("[data-slot=attention] > summary").click()
     page.mouse.move(0, 0)
+    page.evaluate("document.activeElement.blur()")
 
 
 def audit(page: Page, url: str, audit_id: str) -> None:

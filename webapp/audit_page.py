@@ -1,13 +1,14 @@
 """The second page: choose a plan, watch the rows arrive, read what each setting costs."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from pydantic import TypeAdapter
 
+from audit.document import document
 from audit.estimate import Costs, measured
 from audit.judgement import judge
 from audit.pictures import load_picture
@@ -230,7 +231,7 @@ class AuditPage:
         report, record = folder / f"{name}.html", folder / f"{name}.json"
         if not report.exists():
             write_report(result, report, load_picture)
-            record.write_bytes(TypeAdapter(Audit).dump_json(result, indent=2))
+            record.write_text(json.dumps(document(result), indent=2), encoding="utf-8")
         return report, record
 
     async def _picked(self, event: gr.EventData, audit_id: str) -> tuple[Any, Any]:

@@ -39,6 +39,7 @@ def audit(
     database: Database = None,
 ) -> None:
     """Rerun identical seeds across settings; say what repeats, what drifts, and what is fast."""
+    from audit.document import document
     from audit.estimate import estimate
     from audit.execution import run_audit
     from audit.judgement import judge
@@ -81,7 +82,7 @@ def audit(
         page = place.reports / f"{audit_id}.html"
         write_report(result, page, load_picture)
     if as_json:
-        print_json(result)
+        print_json(document(result))
     else:
         _show(result)
         say(f"report: {page}")
@@ -98,6 +99,7 @@ def recommend(
     database: Database = None,
 ) -> None:
     """A configuration for this platform, with the evidence; exits 1 where nothing qualifies."""
+    from audit.document import plain
     from audit.recommendation import recommend as judge_goal
     from audit.recommendation import stale
     from core.platforms import detect
@@ -117,7 +119,7 @@ def recommend(
     )
     old = stale(answer, platform)
     if as_json:
-        print_json({"recommendation": answer, "stale": old})
+        print_json(plain({"recommendation": answer, "stale": old}))
     else:
         say(answer.reason)
         for sentence in answer.evidence:
