@@ -12,10 +12,13 @@ from core.store import Store
 def judge(store: Store, audit_id: str) -> Audit:
     """Score the audit's runs and keep the result in the store.
 
-    May be called while the audit runs: the result then says that it is not complete. Raises
-    StoreError where there is no such audit.
+    May be called while the audit runs: the result then says that it is not complete. A complete
+    result stands: a later version may plan other runs, and would miss them. Raises StoreError
+    where there is no such audit.
     """
     entry = store.audit(audit_id)
+    if (known := store.result(audit_id, Audit)) and known.complete:
+        return known
     plan, platform = store.plan(audit_id, Plan), store.platform(audit_id, Platform)
     result = score(
         plan,
