@@ -47,7 +47,7 @@ class App:
         return self.database.parent / "pictures"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     folder = tmp_path_factory.mktemp("app")
     database = folder / "seedproof.db"
@@ -74,7 +74,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     assert "Traceback" not in text, text
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     executable = find()
     if executable is None:
