@@ -100,7 +100,7 @@ ALTERNATE = Optimization(
     slot="min-sigma",
     name="alternate",
     summary="Every other step below this sigma skips its guidance.",
-    changes="Fine detail, and how strongly the last steps follow the prompts.",
+    changes="The picture, and how strongly the last steps follow the prompts.",
     parameter=MINIMUM_SIGMA,
     patch=partial(patched, True),
 )

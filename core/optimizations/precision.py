@@ -70,6 +70,11 @@ def _default(platform: Platform) -> str:
 
 
 FP32 = _option("fp32", torch.float32, "32-bit numbers.", "Twice the memory of 16 bits.")
-BF16 = _option("bf16", torch.bfloat16, "16-bit numbers with 8 bits of precision.", "Fine detail.")
+BF16 = _option(
+    "bf16",
+    torch.bfloat16,
+    "16-bit numbers with 8 bits of precision.",
+    "The picture; an audit says how far.",
+)
 
 PRECISION = Slot(name="precision", label="Precision", options=(FP32, BF16), default=_default)

@@ -226,13 +226,13 @@ def _option(name: str, summary: str, changes: str, patch: Patch, **more: Any) ->
 SEEDED = _option(
     "seeded",
     "Merges similar tokens before self-attention; the choice follows from each picture's seed.",
-    "Fine detail, more with a higher ratio.",
+    "The picture, more with a higher ratio.",
     partial(_patched, True),
 )
 AS_SHIPPED = _option(
     "as-shipped",
     "tomesd's own patch: the choice follows from every picture made before in the process.",
-    "Fine detail, and repeatability: the same seed gives another picture each time.",
+    "The picture, and repeatability: the same seed gives another one each time.",
     partial(_patched, False),
     prepare=_prepare_as_shipped,
 )
