@@ -86,8 +86,15 @@ class AuditPage:
             self.plot,
         ]
         page.load(self._opened, None, view, **QUIET)
-        page.load(self._promised, self.plan, [self.promise, self.start], **QUIET)
-        self.plan.change(self._promised, self.plan, [self.promise, self.start], **QUIET)
+        # One event for both, so that a slow first answer never replaces the chosen plan's.
+        gr.on(
+            [page.load, self.plan.change],
+            self._promised,
+            self.plan,
+            [self.promise, self.start],
+            trigger_mode="always_last",
+            **QUIET,
+        )
         self.start.click(self._started, self.plan, view, **QUIET)
         self.resume.click(self._resumed, self.shown, view, **QUIET)
         self.stop.click(self._stopped, None, self.stop, **QUIET)
