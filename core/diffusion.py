@@ -1,7 +1,6 @@
-"""The real engine: a denoising loop of its own around diffusers' parts."""
+"""The real engine: runs a job in this process, with a denoising loop of our own."""
 
 import hashlib
-import io
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,21 +13,18 @@ import torch
 from PIL import Image
 
 from core import noise
+from core.denoising import Cancelled, denoise
 from core.measurement import PeakMemory, Stopwatch
 from core.models import check
 from core.optimizations import applied
+from core.picture_file import save
 from core.platforms import Platform, one_sentence
 from core.pool import Pool
 from core.preview import Preview
 from core.prompts import encode
 from core.record import Record
-from core.request import Job, ProcessKind, StepEvent, Watch
+from core.request import Job, ProcessKind, Watch
 from core.run import Environment, Outcome, Picture, Run
-from core.samplers import scheduler_for
-
-
-class _Cancelled(Exception):
-    """Unwinds the loop and every patch when the watch says stop."""
 
 
 class DiffusersEngine:
@@ -66,7 +62,7 @@ class DiffusersEngine:
             _check(job, environment)
             with torch.no_grad():
                 pictures = self._pictures(job, watch, record, stopwatch)
-        except _Cancelled:
+        except Cancelled:
             outcome, reason = "cancelled", "Cancelled by the user."
         except torch.OutOfMemoryError:
             outcome = "failed"
@@ -101,11 +97,11 @@ class DiffusersEngine:
             with stopwatch.stage("encode"):
                 embeddings = encode(pipeline, job.requests, guided, record)
             with stopwatch.stage("denoise"):
-                start, latents, steps = self._denoise(
-                    pipeline, job, watch, hook, embeddings, stopwatch
+                start, latents, steps = denoise(
+                    pipeline, job, watch, hook, embeddings, stopwatch, self._preview(pipeline, job)
                 )
             if watch.cancelled():
-                raise _Cancelled
+                raise Cancelled
             with stopwatch.stage("decode"):
                 images = _decode(pipeline, latents)
         with stopwatch.stage("save"):
@@ -116,79 +112,14 @@ class DiffusersEngine:
                     latents_sha256=noise.digest(latents[i]),
                     pixels_sha256=hashlib.sha256(np.asarray(images[i]).tobytes()).hexdigest(),
                     step_sha256s=tuple(step[i] for step in steps),
-                    path=_save(images[i], self.pictures),
+                    path=save(images[i], self.pictures),
                 )
                 for i, request in enumerate(job.requests)
             )
 
-    def _denoise(
-        self,
-        pipeline: Any,
-        job: Job,
-        watch: Watch,
-        hook: Any,
-        embeddings: torch.Tensor,
-        stopwatch: Stopwatch,
-    ) -> tuple[torch.Tensor, torch.Tensor, list[list[str]]]:
-        """Noise, final latents, and digests by step and picture."""
-        first = job.requests[0]
-        count = len(job.requests)
-        device, dtype = self.pool.device, embeddings.dtype
-        scheduler = scheduler_for(first.sampler, pipeline.scheduler.config)
-        scheduler.set_timesteps(first.num_inference_steps, device=device)
-        factor = pipeline.vae_scale_factor
-        shape = (
-            pipeline.unet.config.in_channels,
-            first.height // factor,
-            first.width // factor,
-        )
-        start = noise.initial_noise([request.seed for request in job.requests], shape)
-        latents = start.to(device, dtype) * scheduler.init_noise_sigma
-        if job.conditions.nudge is not None:
-            latents = noise.nudge(latents, job.conditions.nudge)
-        preview = self._preview(pipeline) if job.preview else None
-        steps: list[list[str]] = []
-        began = stopwatch.now()
-        for i, timestep in enumerate(scheduler.timesteps):
-            if watch.cancelled():
-                raise _Cancelled
-            sigma = float(scheduler.sigmas[i])
-            guided = first.guidance_scale > 1 and hook.guided(i, sigma)
-            rows = embeddings if guided else embeddings[-count:]
-            model_input = torch.cat([latents] * 2) if guided else latents
-            prediction = pipeline.unet(
-                scheduler.scale_model_input(model_input, timestep),
-                timestep,
-                encoder_hidden_states=rows,
-                timestep_cond=None,
-                cross_attention_kwargs=None,
-                added_cond_kwargs=None,
-                return_dict=False,
-            )[0]
-            if guided:
-                negative, positive = prediction.chunk(2)
-                prediction = negative + first.guidance_scale * (positive - negative)
-            moved = scheduler.step(prediction, timestep, latents, return_dict=False)
-            latents, estimate = moved[0], moved[-1]
-            if job.capture_steps:
-                steps.append([noise.digest(row) for row in latents])
-            ended = stopwatch.now()
-            stopwatch.steps.append(ended - began)
-            watch.on_step(
-                StepEvent(
-                    step=i + 1,
-                    num_inference_steps=len(scheduler.timesteps),
-                    sigma=sigma,
-                    seconds=ended - began,
-                    preview_png=preview.png(pipeline.vae, estimate) if preview else None,
-                )
-            )
-            began = stopwatch.now()
-        return start, latents, steps
-
-    def _preview(self, pipeline: Any) -> Preview:
+    def _preview(self, pipeline: Any, job: Job) -> Preview | None:
         """The pipeline's own; it goes when the pool lets the pipeline go."""
-        return self._previews.setdefault(pipeline, Preview())
+        return self._previews.setdefault(pipeline, Preview()) if job.preview else None
 
     def environment(self) -> Environment:
         """This process as it is now."""
@@ -233,17 +164,3 @@ def _decode(pipeline: Any, latents: torch.Tensor) -> list[Image.Image]:
     decoded = pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor, return_dict=False)
     images: list[Image.Image] = pipeline.image_processor.postprocess(decoded[0], output_type="pil")
     return images
-
-
-def _save(image: Image.Image, folder: Path) -> Path:
-    """Write a PNG named by its own SHA-256; a file is whole or not there."""
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    data = buffer.getvalue()
-    path = folder / f"{hashlib.sha256(data).hexdigest()}.png"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.part")
-        partial.write_bytes(data)
-        partial.replace(path)
-    return path

@@ -48,6 +48,8 @@ class Conditions:
     """Threads inside one operator; None leaves the platform's default."""
     process: ProcessKind = "same"
     """How the process that runs the job has to come to be: any, forked after imports, or exec'd."""
+    instruction_set: str | None = None
+    """What the process's CPU kernels are limited to, as torch names it; None leaves what it has."""
     nudge: int | None = None
     """Flat index into one picture's initial latents of the element moved up by one ULP."""
 
