@@ -1,9 +1,11 @@
 """The SQLite file: its migrations, how it is opened, and its errors as sentences."""
 
+import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from sqlite_utils import Database, Migrations
 
@@ -50,7 +52,38 @@ def audits_and_runs(db: Database) -> None:
     )
 
 
-STEPS = (audits_and_runs,)
+def owned_generations(db: Database) -> None:
+    """Whose a picture is, and what it is found by; what was there before is nobody's."""
+    for column in (
+        "owner text not null default ''",
+        "job_id text",
+        "outcome text",
+        "searched text",
+    ):
+        db.execute(f"alter table generations add column {column}")
+    for row in list(db.query("select id, run from generations")):
+        run = json.loads(row["run"])
+        db.execute(
+            "update generations set job_id = ?, outcome = ?, searched = ? where id = ?",
+            [run["job"]["id"], run["outcome"], search_text(run), row["id"]],
+        )
+    db.execute("create index generations_by_job on generations (job_id)")
+    db.execute("create index generations_by_owner on generations (owner, outcome, id, searched)")
+
+
+def search_text(run: Mapping[str, Any]) -> str:
+    """What a stored run is found by, in small letters: prompts, seeds, sampler, settings.
+
+    Whoever changes this adds a step that computes it anew.
+    """
+    parts = [f"{slot}={value}" for slot, value in run["job"]["configuration"]["settings"]]
+    for request in run["job"]["requests"]:
+        seed, sampler = f"seed {request['seed']}", request["sampler"]
+        parts += [request["prompt"], request["negative_prompt"], seed, sampler]
+    return "\n".join(parts).casefold()
+
+
+STEPS = (audits_and_runs, owned_generations)
 """In the order in which they are applied. A released step never changes; a change is a new step."""
 MIGRATIONS = Migrations("seedproof")
 for step in STEPS:

@@ -4,20 +4,15 @@ Records go in as JSON through pydantic and come out equal. A reader names the ty
 (`store.plan(id, Plan)`), so that this package need not know who judges runs.
 """
 
-import threading
 import uuid
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from sqlite_utils import Database
-
-from core.database import StoreError, explained, open_database
+from core.database import StoreError
+from core.history import History
+from core.records import now
 from core.run import Run
-from core.serialization import dump, load
 
 T = TypeVar("T")
 
@@ -39,24 +34,11 @@ class AuditEntry:
     """Stored so far."""
 
 
-class Store:
-    """One database file. Many processes may read while one writes; threads may share a store."""
+class Store(History):
+    """One database file. Many processes may read while one writes; threads may share a store.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path.absolute()
-        self.pictures = self.path.parent / "pictures"
-        self._lock = threading.RLock()
-        self._db = open_database(self.path)
-
-    def close(self) -> None:
-        with self._lock:
-            self._db.close()
-
-    def __enter__(self) -> "Store":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
+    Audits with their runs and results stand here, pictures of no audit in `core.history`.
+    """
 
     # Audits
 
@@ -71,7 +53,7 @@ class Store:
                     "plan": self._dump(plan),
                     "platform": self._dump(platform),
                     "model": self._dump(model),
-                    "started_at": _now(),
+                    "started_at": now(),
                     "finished_at": None,
                     "seconds": 0.0,
                 }
@@ -83,7 +65,7 @@ class Store:
         with self._writing() as db:
             db.execute(
                 "update audits set finished_at = coalesce(finished_at, ?) where id = ?",
-                [_now(), audit_id],
+                [now(), audit_id],
             )
 
     def audits(self) -> tuple[AuditEntry, ...]:
@@ -141,7 +123,7 @@ class Store:
                     "audit_id": audit_id,
                     "identity": identity,
                     "run": self._dump(run),
-                    "stored_at": _now(),
+                    "stored_at": now(),
                 }
             )
             db.execute("update audits set seconds = seconds + ? where id = ?", [seconds, audit_id])
@@ -166,13 +148,13 @@ class Store:
         )
         return tuple((r["identity"], self._load(Run, r["run"]), r["reason"]) for r in rows)
 
-    # Results and generations
+    # Results
 
     def save_result(self, audit_id: str, result: object) -> None:
         """Keep what was judged, in place of what was judged before."""
         with self._writing() as db:
             db.table("results").insert(
-                {"audit_id": audit_id, "result": self._dump(result), "saved_at": _now()},
+                {"audit_id": audit_id, "result": self._dump(result), "saved_at": now()},
                 replace=True,
             )
 
@@ -180,42 +162,7 @@ class Store:
         rows = self._rows("select result from results where audit_id = ?", [audit_id])
         return self._load(kind, rows[0]["result"]) if rows else None
 
-    def add_generation(self, run: Run) -> None:
-        """Keep a run that belongs to no audit."""
-        with self._writing() as db:
-            db.table("generations").insert({"run": self._dump(run), "created_at": _now()})
-
-    def generations(self, limit: int = 100) -> tuple[Run, ...]:
-        """The latest first."""
-        rows = self._rows("select run from generations order by id desc limit ?", [limit])
-        return tuple(self._load(Run, row["run"]) for row in rows)
-
     # How
-
-    def _dump(self, record: object) -> str:
-        return dump(record, self.pictures)
-
-    def _load(self, kind: type[T], text: str) -> T:
-        try:
-            return load(kind, text, self.pictures)
-        except ValueError as error:
-            raise StoreError(f"{self.path}: {error}") from error
-
-    @contextmanager
-    def _writing(self) -> Iterator[Database]:
-        """One transaction, with the write lock from its beginning."""
-        with self._lock, explained(self.path):
-            self._db.execute("begin immediate")
-            try:
-                yield self._db
-            except BaseException:
-                self._db.rollback()
-                raise
-            self._db.commit()
-
-    def _rows(self, sql: str, parameters: Iterable[Any] = ()) -> list[dict[str, Any]]:
-        with self._lock, explained(self.path):
-            return list(self._db.query(sql, list(parameters)))
 
     def _audit_column(self, audit_id: str, column: str) -> str:
         for row in self._rows(f"select {column} as value from audits where id = ?", [audit_id]):
@@ -226,7 +173,3 @@ class Store:
     def _no_audit(self, audit_id: str) -> StoreError:
         known = ", ".join(entry.id for entry in self.audits()[:5]) or "none yet"
         return StoreError(f"No audit {audit_id!r} in {self.path}; the latest are: {known}.")
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -140,10 +140,24 @@ def test_who_was_served_longest_ago_is_next(engine: GatedEngine, queue: JobQueue
     assert engine.asked == ["a1", "b1", "c1", "a2", "a3"]
 
 
+def test_a_waiting_job_says_when_it_begins_once_a_step_was_measured(
+    engine: GatedEngine, queue: JobQueue
+) -> None:
+    queue.submit(job("a", steps=4), "ann")
+    queue.submit(job("b", steps=8), "ann")
+    queue.submit(job("c"), "ann")
+    until(lambda: state(queue, "a") == "running")
+    assert ticket(queue, "c").wait is None
+    engine.release(1)
+    until(lambda: ticket(queue, "a").step is not None)
+    assert ticket(queue, "b").wait == pytest.approx(3 * 0.5)
+    assert ticket(queue, "c").wait == pytest.approx((3 + 8) * 0.5)
+
+
 def test_a_cancelled_waiting_job_never_starts(engine: GatedEngine, queue: JobQueue) -> None:
     queue.submit(job("a"), "ann")
     queue.submit(job("b"), "ann")
-    queue.cancel("b")
+    queue.cancel("b", "ann")
     assert state(queue, "b") == "cancelled"
     assert ticket(queue, "b").reason
     engine.release()
@@ -156,7 +170,9 @@ def test_cancel_frees_the_engine_for_the_next_job(engine: GatedEngine, queue: Jo
     queue.submit(job("next"), "bob")
     engine.release(3)
     until(lambda: (step := ticket(queue, "long").step) is not None and step.step == 3)
-    queue.cancel("long")
+    queue.cancel("long", "bob")
+    assert not ticket(queue, "long").closed
+    queue.cancel("long", "ann")
     until(lambda: state(queue, "next") == "running")
     assert state(queue, "long") == "cancelled"
     assert ticket(queue, "long").reason == "Cancelled."
@@ -170,8 +186,8 @@ def test_cancel_of_what_is_done_or_unknown_changes_nothing(
     queue.submit(job("a"), "ann")
     engine.release()
     until(lambda: ticket(queue, "a").closed)
-    queue.cancel("a")
-    queue.cancel("nobody's")
+    queue.cancel("a", "ann")
+    queue.cancel("nobody's", "ann")
     assert state(queue, "a") == "ok"
     assert queue.look("nobody's") is None
 
@@ -187,16 +203,19 @@ def test_an_engine_that_raises_fails_one_job_only() -> None:
 
 
 def test_every_run_is_told_before_its_ticket_closes() -> None:
-    told: list[tuple[str, str]] = []
-    queue = JobQueue(FakeEngine(), lambda run: told.append((run.job.id, state(queue, run.job.id))))
+    told: list[tuple[str, str, str]] = []
+    queue = JobQueue(
+        FakeEngine(),
+        lambda run, owner: told.append((run.job.id, owner, state(queue, run.job.id))),
+    )
     queue.submit(job("a"), "ann")
     assert queue.wait_until_idle(PATIENCE)
-    assert told == [("a", "running")]
+    assert told == [("a", "ann", "running")]
     queue.close()
 
 
 def test_a_picture_that_cannot_be_kept_says_so() -> None:
-    def full(run: Run) -> None:
+    def full(run: Run, owner: str) -> None:
         raise OSError("no space left on device")
 
     queue = JobQueue(FakeEngine(), full)

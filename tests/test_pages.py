@@ -18,11 +18,12 @@ from core.request import Job, Model, Request, StepEvent
 from core.run import Effective, Picture, Run, SlotEffect
 from core.store import Store
 from tests.fake_engine import PLATFORM, FakeEngine, FakeWorkers
-from webapp import run_card, settings_form, theme
+from webapp import gallery, run_card, settings_form, theme, visitors
 from webapp.app import build
 from webapp.audits import Audits
 from webapp.findings import Findings
 from webapp.generate_page import GeneratePage
+from webapp.history_page import PER_PAGE, HistoryPage
 from webapp.jobs import JobQueue, Ticket
 from webapp.places import REPOSITORY
 from webapp.recommend_page import RecommendPage
@@ -189,7 +190,7 @@ def made(make: Callable[[], T], *, alone: bool = True) -> T:
 
 def test_all_pages_are_built_and_no_event_is_an_api(services: Services) -> None:
     app = made(lambda: build(services), alone=False)
-    assert [path for path, *_ in app.pages] == ["", "audit", "recommend"]
+    assert [path for path, *_ in app.pages] == ["", "audit", "recommend", "history"]
     assert app.fns
     for event in app.fns.values():
         assert event.api_visibility == "private", event.fn
@@ -237,19 +238,19 @@ def generate(services: Services) -> GeneratePage:
     return made(lambda: GeneratePage(services))
 
 
+SECRET = "5" * 32
 FORM = ("a panda", "", "7", 4, 5.0, 128, 128, "Euler", {"attention": "none"})
 
 
 def asked(page: GeneratePage, *form: Any) -> list[Any]:
     async def all_updates() -> list[Any]:
-        visitor = SimpleNamespace(session_hash="ann")
-        return [update async for update in page._generate(visitor, *form)]  # type: ignore[arg-type]
+        return [update async for update in page._generate(*form, SECRET)]
 
     return asyncio.run(all_updates())
 
 
 def test_a_form_becomes_a_picture_and_is_kept(generate: GeneratePage, services: Services) -> None:
-    stage, facts, job_id, seed, *_ = asked(generate, *FORM)[-1]
+    stage, facts, _, job_id, seed, *_ = asked(generate, *FORM)[-1]
     assert "<img" in stage
     assert "never audited here" in facts
     assert seed == "7"
@@ -284,7 +285,47 @@ def test_a_form_that_cannot_be_is_one_sentence(
 def test_an_empty_seed_is_a_new_one_every_time(generate: GeneratePage) -> None:
     form = [*FORM]
     form[2] = ""
-    assert asked(generate, *form)[-1][3] != asked(generate, *form)[-1][3]
+    assert asked(generate, *form)[-1][4] != asked(generate, *form)[-1][4]
+
+
+def test_history_lists_ones_own_pictures_only(services: Services, generate: GeneratePage) -> None:
+    page = made(lambda: HistoryPage(services))
+    evil = (EVIL, *FORM[1:])
+    job_id = asked(generate, *evil)[-1][3]
+    shown, _ = page._wall("", 1, SECRET)
+    assert f'data-shot="{job_id}"' in shown
+    assert "1 picture of yours" in shown
+    assert "never audited" in shown
+    assert EVIL not in shown
+    assert "Every word has to occur" in page._wall("rocket", 1, SECRET)[0]
+    for stranger in ("6" * 32, "", None, f" {SECRET}"):
+        assert page._wall("", 1, stranger) == (gallery.NONE_YET, 1)  # type: ignore[arg-type]
+    event = SimpleNamespace(run=job_id)
+    for secret, left in (("6" * 32, 1), (SECRET, 0)):
+        asyncio.run(page._removed(event, "", 1, secret))  # type: ignore[arg-type]
+        assert services.store.history(visitors.owner(SECRET)).total == left
+
+
+def test_a_page_beyond_the_last_is_the_last(services: Services, tmp_path: Path) -> None:
+    for number in range(PER_PAGE + 1):
+        run = run_of(services.store.pictures)
+        run = replace(run, job=replace(run.job, id=str(number)))
+        services.store.add_generation(run, visitors.owner(SECRET))
+    page = made(lambda: HistoryPage(services))
+    shown, number = page._wall("", 9, SECRET)
+    assert number == 2
+    assert "page 2 of 2" in shown
+    assert shown.count("data-shot=") == 1
+    assert page._wall("", 0, SECRET)[0].count("data-shot=") == PER_PAGE
+
+
+def test_what_is_stored_about_a_visitor_is_not_the_secret() -> None:
+    owner = visitors.owner(SECRET)
+    assert owner.startswith("visitor:")
+    assert SECRET not in owner
+    assert owner == visitors.owner(SECRET) != visitors.owner("6" * 32)
+    for nonsense in ("", "visitor", SECRET.upper() + "G", None, 5, ["a"]):
+        assert visitors.owner(nonsense) == ""
 
 
 def test_without_an_audit_the_recommendation_teaches(services: Services) -> None:

@@ -17,8 +17,8 @@ from core.store import Store
 from tests.fake_engine import MODEL, PLATFORM, Behaviour, FakeEngine, FakeWorkers
 from webapp import audit_card, row_card, scores_card
 from webapp.audits import Audits, Occupied
-from webapp.evidence_card import badge
-from webapp.findings import Findings
+from webapp.evidence_card import badge, mark
+from webapp.findings import Finding, Findings
 from webapp.jobs import JobQueue
 from webapp.recommend_page import card
 
@@ -191,15 +191,35 @@ def test_a_row_shows_its_pictures_and_its_witness(result: Audit) -> None:
 
 def test_findings_know_this_platform_and_this_model_only(bench: Bench, result: Audit) -> None:
     findings = Findings(bench.store)
-    baseline = plan().baseline
-    found = findings.of(baseline, PLATFORM, MODEL)
+    made = next(iter(bench.store.runs(result.audit_id).values()))
+    made = replace(made, job=replace(made.job, configuration=plan().baseline))
+    asked = made.job.requests[0]
+    found = findings.of(made)
     assert found is not None
-    assert f"audit?run={result.audit_id}" in badge(found)
-    assert findings.of(baseline, replace(PLATFORM, threads=64), MODEL) is None
-    assert findings.of(baseline, PLATFORM, replace(MODEL, digest="0" * 64)) is None
-    assert findings.of(configure({"precision": "bf16"}, PLATFORM), PLATFORM, MODEL) is None
-    assert "never audited here" in badge(None)
+    shown = badge(found, replace(asked, width=256))
+    assert f"audit?run={result.audit_id}" in shown
+    assert "128 × 128 px and 2 steps; this one has 256 × 128 px" in shown
+    assert "this one has" not in badge(found, asked)
+    elsewhere = replace(made.environment, fingerprint="another machine")
+    assert findings.of(replace(made, environment=elsewhere)) is None
+    other = replace(asked, model=replace(MODEL, digest="0" * 64))
+    assert findings.of(replace(made, job=replace(made.job, requests=(other,)))) is None
+    unknown = replace(made.job, configuration=configure({"precision": "bf16"}, PLATFORM))
+    assert findings.of(replace(made, job=unknown)) is None
+    assert "never audited here" in badge(None, asked)
     assert findings.audit("nobody's") is None
+
+
+def test_a_mark_says_no_more_than_its_row(bench: Bench, result: Audit) -> None:
+    def marked(key: str) -> str:
+        score = next(s for s in result.scores if key in s.key and not s.placebo)
+        return mark(Finding(audit=result, score=score))
+
+    assert "held 5 of 5 · the baseline" in marked(result.baseline)
+    assert "held 5 of 5 · rounding" in marked("attention=none")
+    assert "broken 0 of 5" in marked("sub-quadratic")
+    assert "not shown to repeat" in marked("xformers")
+    assert "never audited" in mark(None)
 
 
 def test_a_hurried_audit_does_not_hide_a_thorough_one(bench: Bench, result: Audit) -> None:

@@ -1,9 +1,10 @@
-"""The app in the browser: three pages around the same services."""
+"""The app in the browser: its pages around the same services."""
 
 import gradio as gr
 
 from webapp.audit_page import AuditPage
 from webapp.generate_page import GeneratePage
+from webapp.history_page import HistoryPage
 from webapp.recommend_page import RecommendPage
 from webapp.services import Services
 from webapp.shell import footer, header
@@ -26,6 +27,10 @@ def build(services: Services) -> gr.Blocks:
     with app.route("Recommend", "recommend") as page:
         header("Recommend")
         RecommendPage(services).connect(page)
+        footer(services.platform, services.model.name)
+    with app.route("History", "history") as page:
+        header("History")
+        HistoryPage(services).connect(page)
         footer(services.platform, services.model.name)
     built: gr.Blocks = app
     return built

@@ -6,9 +6,9 @@ from functools import lru_cache
 from audit.front import repeats
 from audit.score import Audit, Score
 from core.database import StoreError
-from core.optimization import Configuration
 from core.platforms import Platform
 from core.request import Model
+from core.run import Run
 from core.store import Store
 
 
@@ -54,18 +54,20 @@ class Findings:
 
         return tuple(sorted(there, key=rank, reverse=True))
 
-    def of(self, configuration: Configuration, platform: Platform, model: Model) -> Finding | None:
-        """The newest evidence about one configuration, from this platform and model only."""
+    def of(self, run: Run) -> Finding | None:
+        """The newest evidence about a run's configuration, from its platform and its model only."""
+        model = run.job.requests[0].model.digest
+        here, key = run.environment.fingerprint, run.job.configuration.key
         for entry in self._store.audits():
             result = self._read(entry.id, entry.runs, entry.finished_at)
             if (
                 result is None
-                or result.model_digest != model.digest
-                or result.platform.fingerprint != platform.fingerprint
+                or result.model_digest != model
+                or result.platform.fingerprint != here
             ):
                 continue
             for score in result.scores:
-                if score.key == configuration.key and not score.placebo and score.runs:
+                if score.key == key and not score.placebo and score.runs:
                     return Finding(audit=result, score=score)
         return None
 

@@ -34,6 +34,8 @@ class Ticket:
     state: State
     ahead: int = 0
     """Jobs that will be done before this one begins."""
+    wait: float | None = None
+    """Seconds until it begins, from the steps measured lately; None before any was."""
     step: StepEvent | None = None
     """The newest step."""
     seconds: float = 0.0
@@ -75,7 +77,7 @@ class _Entry:
 class JobQueue:
     """Runs jobs one at a time on an engine, the person served longest ago first.
 
-    - `finished` is told every run, whatever its outcome, before its ticket closes.
+    - `finished` is told every run and its owner, whatever its outcome, before its ticket closes.
     - `waiting_per_owner` keeps one person from filling the queue.
     - `remembered` closed tickets are kept for whoever still looks.
     """
@@ -83,7 +85,7 @@ class JobQueue:
     def __init__(
         self,
         engine: Engine,
-        finished: Callable[[Run], None] = lambda run: None,
+        finished: Callable[[Run, str], None] = lambda run, owner: None,
         *,
         waiting_per_owner: int = 8,
         remembered: int = 200,
@@ -94,6 +96,7 @@ class JobQueue:
         self._remembered = remembered
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._served: dict[str, int] = {}
+        self._pace: float | None = None
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="seedproof-jobs", daemon=True)
@@ -121,11 +124,14 @@ class JobQueue:
             entry = self._entries.get(job_id)
             return None if entry is None else self._ticket(entry)
 
-    def cancel(self, job_id: str) -> None:
-        """A waiting job never starts; a running one stops before its next step."""
+    def cancel(self, job_id: str, owner: str) -> None:
+        """A waiting job never starts; a running one stops before its next step.
+
+        Another's job goes on.
+        """
         with self._changed:
             entry = self._entries.get(job_id)
-            if entry is None or entry.state in CLOSED:
+            if entry is None or entry.owner != owner or entry.state in CLOSED:
                 return
             entry.stop.set()
             if entry.state == "waiting":
@@ -170,22 +176,31 @@ class JobQueue:
         return order
 
     def _ticket(self, entry: _Entry) -> Ticket:
-        ahead = 0
+        before: list[_Entry] = []
         if entry.state == "waiting":
-            running = any(other.state == "running" for other in self._entries.values())
-            ahead = self._order().index(entry) + running
+            order = self._order()
+            running = [other for other in self._entries.values() if other.state == "running"]
+            before = running + order[: order.index(entry)]
         running_for = time.monotonic() - entry.started if entry.state == "running" else None
         return Ticket(
             job=entry.job,
             owner=entry.owner,
             state=entry.state,
-            ahead=ahead,
+            ahead=len(before),
+            wait=self._duration(before),
             step=entry.step,
             seconds=entry.seconds if running_for is None else running_for,
             denoising=entry.denoising,
             run=entry.run,
             reason=entry.reason,
         )
+
+    def _duration(self, entries: list[_Entry]) -> float | None:
+        """Seconds that the steps of these entries will still take."""
+        if self._pace is None:
+            return None
+        rest = (_work(e.job) * (1 - _share(e.step)) for e in entries)
+        return self._pace * sum(rest)
 
     def _forget(self) -> None:
         closed = [job_id for job_id, entry in self._entries.items() if entry.state in CLOSED]
@@ -198,7 +213,7 @@ class JobQueue:
         while (entry := self._next()) is not None:
             run = self._run(entry)
             try:
-                self._finished(run)
+                self._finished(run, entry.owner)
             except Exception as error:
                 run = _failed(entry.job, f"The picture was made but could not be kept: {error}")
             with self._changed:
@@ -221,12 +236,22 @@ class JobQueue:
             with self._changed:
                 entry.step = event
                 entry.denoising += event.seconds
+                self._pace = entry.denoising / (_work(entry.job) * _share(event))
 
         try:
             return self._engine.run(entry.job, Following(step=on_step, stop=entry.stop.is_set))
         except Exception as error:
             what = str(error).strip().splitlines()[:1] or [type(error).__name__]
             return _failed(entry.job, f"The engine broke: {what[0]}")
+
+
+def _work(job: Job) -> float:
+    """Pixels times steps: what a job's time grows with, near enough for a queue."""
+    return float(sum(r.width * r.height * r.num_inference_steps for r in job.requests))
+
+
+def _share(step: StepEvent | None) -> float:
+    return 0.0 if step is None else step.step / step.num_inference_steps
 
 
 def _failed(job: Job, reason: str) -> Run:

@@ -37,6 +37,11 @@ def url(path: Path) -> str:
     return f"./gradio_api/file={quote(str(path))}"
 
 
+def download_name(picture: Picture) -> str:
+    suffix = picture.path.suffix if picture.path else ""
+    return f"seedproof-{picture.request.seed}-{short(picture.pixels_sha256)}{suffix}"
+
+
 def problem(sentence: str, again: str = "") -> str:
     """What went wrong, and what to do, in place of the picture."""
     more = f" {escape(again)}" if again else ""
@@ -60,10 +65,12 @@ def working(ticket: Ticket, device_taken_by: str = "") -> str:
         words = f"Step {event.step} of {event.num_inference_steps}"
     done = 0.0 if event is None else event.step / event.num_inference_steps
     left = "" if ticket.remaining is None or done == 1 else f"{about(ticket.remaining)} left"
+    if ticket.state == "waiting" and ticket.wait is not None:
+        left = f"begins in {about(ticket.wait)}"
     preview = ""
     if event is not None and event.preview_png is not None:
         source = f"data:image/png;base64,{b64encode(event.preview_png).decode()}"
-        preview = f"<figure>{_image(source, request, 'Preview')}</figure>"
+        preview = f"<figure>{image(source, request, 'Preview')}</figure>"
     return (
         f'<div class="sp-card sp-stage sp-working" data-run="{escape(ticket.job.id)}">{preview}'
         f'<div class="sp-progress"><p role="status"><span>{escape(words)}</span>'
@@ -72,8 +79,8 @@ def working(ticket: Ticket, device_taken_by: str = "") -> str:
     )
 
 
-def finished(run: Run) -> str:
-    """The picture itself, by its file."""
+def finished(run: Run, mark: str = "") -> str:
+    """The picture itself, by its file; `mark` says beside it what is known about its settings."""
     if run.outcome != "ok" or not run.pictures:
         return problem(run.reason or "No picture was made.", _advice(run))
     picture = run.pictures[0]
@@ -81,13 +88,13 @@ def finished(run: Run) -> str:
         return problem("The picture's file is gone.", "Generate it again: the seed is below.")
     request = picture.request
     source = url(picture.path)
-    name = f"seedproof-{request.seed}-{short(picture.pixels_sha256)}.png"
     return (
         f'<div class="sp-card sp-stage" data-run="{escape(run.job.id)}">'
-        f"<figure>{_image(source, request, 'Picture')}"
+        f"<figure>{image(source, request, 'Picture')}"
         f'<figcaption class="sp-caption"><span>Seed <b class="sp-figures">{request.seed}</b> · '
         f"{request.width} × {request.height} · {seconds(run.timings.picture)}</span>"
-        f'<a href="{source}" download="{name}">Download PNG</a></figcaption></figure></div>'
+        f'{mark}<a href="{source}" download="{download_name(picture)}">Download</a></figcaption>'
+        "</figure></div>"
     )
 
 
@@ -102,10 +109,12 @@ def facts(run: Run, slots: Sequence[Slot]) -> str:
     )
 
 
-def _image(source: str, request: Request, what: str) -> str:
+def image(source: str, request: Request, what: str, *, lazy: bool = False) -> str:
+    """A picture of a request; small ones keep their pixels sharp when they are enlarged."""
     crisp = ' class="sp-crisp"' if max(request.width, request.height) < _CRISP_BELOW else ""
+    later = ' loading="lazy"' if lazy else ""
     return (
-        f'<img src="{escape(source)}" alt="{what}: {escape(request.prompt)}"{crisp} '
+        f'<img src="{escape(source)}" alt="{what}: {escape(request.prompt)}"{crisp}{later} '
         f'width="{request.width}" height="{request.height}">'
     )
 

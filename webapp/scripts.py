@@ -28,37 +28,37 @@ const remember = () => {
     stage.scrollIntoView({ behavior: "smooth", block: "start" });
   }
   shown = run;
-  const image = stage.querySelector("a[download]") && stage.querySelector("img");
-  if (!image) return;
-  const kept = JSON.parse(localStorage.getItem("seedproof-recent") ?? "[]");
-  const others = kept.filter((one) => one.run !== run);
-  const mine = { run, src: image.getAttribute("src"), alt: image.alt };
-  localStorage.setItem("seedproof-recent", JSON.stringify([mine, ...others].slice(0, 14)));
-  window.dispatchEvent(new Event("seedproof-recent"));
 };
 watch("value", remember);
 remember();
 """
-"""Puts the shown run into the address, brings a new one into view, and remembers its picture."""
+"""Puts the shown run into the address, and brings a new one into view."""
 
-RECENT = """
-const draw = () => {
-  const kept = JSON.parse(localStorage.getItem("seedproof-recent") ?? "[]");
-  element.querySelector(".sp-recent").replaceChildren(...kept.map(({ run, src, alt }) => {
-    const link = document.createElement("a");
-    link.href = `./?run=${encodeURIComponent(run)}`;
-    const image = document.createElement("img");
-    Object.assign(image, { src, alt, title: alt, loading: "lazy" });
-    image.addEventListener("error", () => link.remove());
-    link.append(image);
-    return link;
-  }));
-  element.firstElementChild.hidden = kept.length < 2;
+HISTORY = """
+const keep = () => {
+  const page = element.querySelector("[data-page]");
+  if (!page) return;
+  const query = new URLSearchParams();
+  if (page.dataset.search) query.set("q", page.dataset.search);
+  if (page.dataset.page !== "1") query.set("page", page.dataset.page);
+  history.replaceState(null, "", location.pathname + (query.size ? `?${query}` : ""));
 };
-window.addEventListener("seedproof-recent", draw);
-draw();
+element.addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (!button) return;
+  const actions = button.closest(".sp-shot-actions");
+  if (button.dataset.turn) trigger("turn", { page: button.dataset.turn });
+  if (button.dataset.remove) trigger("remove", { run: button.dataset.remove });
+  if (button.matches("[data-ask], [data-keep]")) {
+    const asking = button.matches("[data-ask]");
+    for (const one of actions.children) one.hidden = one.matches(".sp-sure") !== asking;
+    actions.querySelector(asking ? "[data-keep]" : "[data-ask]").focus();
+  }
+});
+watch("value", keep);
+keep();
 """
-"""Recent pictures are known to this browser only: on a shared server others have others."""
+"""Puts search and page into the address, turns pages, and deletes only who was asked twice."""
 
 AUDIT = """
 const keep = () => {

@@ -1,4 +1,4 @@
-"""What stands around every page: the bar with its three doors, and where this runs."""
+"""What stands around every page: the bar with its doors, and where this runs."""
 
 from html import escape
 from typing import Any
@@ -7,7 +7,12 @@ import gradio as gr
 
 from core.platforms import Platform
 
-PAGES = (("Generate", "./"), ("Audit", "./audit"), ("Recommend", "./recommend"))
+PAGES = (
+    ("Generate", "./"),
+    ("Audit", "./audit"),
+    ("Recommend", "./recommend"),
+    ("History", "./history"),
+)
 """Names and addresses, relative so that the app may be mounted anywhere."""
 
 QUIET: dict[str, Any] = {

@@ -1,0 +1,167 @@
+"""Pictures of no audit: whose they are, how they are found, and that deleting forgets only them."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from core.database import audits_and_runs, search_text
+from core.history import NOBODY
+from core.optimization import Configuration
+from core.request import Following, Job, Request
+from core.run import Run
+from core.store import Store
+from tests.fake_engine import MODEL, PLATFORM, FakeEngine
+
+ANN, BOB = "visitor:ann", "visitor:bob"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "seedproof.db") as store:
+        yield store
+
+
+def made(store: Store, name: str, **changes: object) -> Run:
+    request = Request(prompt=name, model=MODEL, num_inference_steps=2, width=32, height=32)
+    configuration = Configuration((("attention", "sdp"), ("token-merging", "seeded:0.5")))
+    job = Job(id=name, requests=(replace(request, **changes),), configuration=configuration)
+    return FakeEngine(pictures=store.pictures).run(job, Following())
+
+
+def found(store: Store, owner: str, search: str = "", **part: int) -> list[str]:
+    page = store.history(owner, search, **part)
+    return [generation.run.job.id for generation in page.generations]
+
+
+def test_everyone_sees_only_their_own_and_nobody_sees_what_is_nobodys(store: Store) -> None:
+    for name, owner in (("a1", ANN), ("b", BOB), ("terminal", NOBODY), ("a2", ANN)):
+        store.add_generation(made(store, name), owner)
+    assert found(store, ANN) == ["a2", "a1"]
+    assert found(store, BOB) == ["b"]
+    assert found(store, NOBODY) == []
+    assert store.history(ANN).generations[0].run == made(store, "a2")
+    assert len(store.generations()) == 4
+    assert (store.owner("b"), store.owner("nothing")) == (BOB, NOBODY)
+
+
+def test_an_address_opens_any_picture_however_many_came_after(store: Store) -> None:
+    store.add_generation(made(store, "first"), ANN)
+    for number in range(600):
+        store.add_generation(replace(made(store, "x"), pictures=()), BOB)
+        if number == 0:
+            assert store.generation("first") == made(store, "first")
+    assert store.generation("first") == made(store, "first")
+    assert store.generation("nobody's") is None
+
+
+@pytest.mark.parametrize(
+    ("search", "names"),
+    [
+        ("APPLE", ["red apple", "green apple"]),
+        ("apple red", ["red apple"]),
+        ("ÄPFEL", ["äpfel"]),
+        ("token-merging=seeded", ["äpfel", "red apple", "green apple"]),
+        ("seed 12", ["red apple"]),
+        ("%", []),
+        ("sdp-no-mem", []),
+    ],
+)
+def test_every_word_is_looked_for_in_prompts_and_settings(
+    store: Store, search: str, names: list[str]
+) -> None:
+    store.add_generation(made(store, "green apple"), ANN)
+    store.add_generation(made(store, "red apple", seed=12), ANN)
+    store.add_generation(made(store, "äpfel"), ANN)
+    assert found(store, ANN, search) == names
+    assert store.history(ANN, search, limit=1).total == len(names)
+
+
+def test_pages_follow_each_other_without_failed_and_cancelled_runs(store: Store) -> None:
+    for number in range(7):
+        store.add_generation(made(store, str(number)), ANN)
+    store.add_generation(replace(made(store, "no"), outcome="cancelled", pictures=()), ANN)
+    pages = [found(store, ANN, limit=3, skip=skip) for skip in (0, 3, 6, 9)]
+    assert pages == [["6", "5", "4"], ["3", "2", "1"], ["0"], []]
+    assert store.history(ANN, limit=3, skip=9).total == 7
+
+
+def test_the_index_alone_answers_a_search(store: Store) -> None:
+    """So that records of several kilobytes are read for one page and not for thousands."""
+    plan = store._db.execute(
+        "explain query plan select id from generations where owner = ? and owner != '' and "
+        "outcome = 'ok' and instr(searched, ?) order by id desc limit 24 offset 48",
+        [ANN, "apple"],
+    ).fetchall()
+    (step,) = (line[-1] for line in plan)
+    assert "USING COVERING INDEX generations_by_owner" in step
+
+
+def test_deleting_takes_ones_own_run_and_its_file(store: Store) -> None:
+    run = made(store, "a")
+    path = run.pictures[0].path
+    assert path is not None
+    store.add_generation(run, ANN)
+    for owner in (BOB, NOBODY):
+        assert not store.delete_generation("a", owner)
+        assert store.generation("a") == run
+    assert path.is_file()
+    assert store.delete_generation("a", ANN)
+    assert store.generation("a") is None
+    assert not path.exists()
+    assert not store.delete_generation("a", ANN)
+
+
+def test_what_is_nobodys_cannot_be_deleted_through_nobody(store: Store) -> None:
+    store.add_generation(made(store, "a"))
+    assert not store.delete_generation("a", NOBODY)
+    assert store.generation("a") is not None
+
+
+def test_a_file_that_somebody_else_shows_stays(store: Store) -> None:
+    """Equal pictures are one file: another person's, or an audit's."""
+    run = made(store, "a")
+    path = run.pictures[0].path
+    assert path is not None
+    twin = replace(run, job=replace(run.job, id="twin"))
+    store.add_generation(run, ANN)
+    store.add_generation(twin, BOB)
+    store.delete_generation("a", ANN)
+    assert path.is_file()
+    audit_id = store.add_audit("test", plan=MODEL, platform=PLATFORM, model=MODEL)
+    store.add_run(audit_id, "identity", run)
+    store.delete_generation("twin", BOB)
+    assert path.is_file()
+
+
+def test_what_an_older_version_kept_is_nobodys_and_found_by_its_address(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    with Store(tmp_path / "new.db") as store:
+        run = made(store, "a")
+        text = store._dump(run)
+    with Store(path) as store:
+        store._db.execute("drop index generations_by_owner")
+        store._db.execute("drop index generations_by_job")
+        for column in ("owner", "job_id", "outcome", "searched"):
+            store._db.execute(f"alter table generations drop column {column}")
+        store._db.execute("delete from _sqlite_migrations where name = 'owned_generations'")
+        store._db.execute(
+            "insert into generations (run, created_at) values (?, ?)", [text, "2026-01-01"]
+        )
+        store._db.conn.commit()
+    with Store(path) as store:
+        assert store.generation("a") == run
+        assert store.owner("a") == NOBODY
+        (row,) = store._rows("select searched, outcome from generations")
+        assert row == {"searched": search_text(json.loads(text)), "outcome": "ok"}
+    assert audits_and_runs.__name__ in _applied(path)
+
+
+def _applied(path: Path) -> list[str]:
+    connection = sqlite3.connect(path)
+    names = [name for (name,) in connection.execute("select name from _sqlite_migrations")]
+    connection.close()
+    return names

@@ -1,0 +1,108 @@
+"""Pictures as a wall: one page of somebody's history, and the strip of the latest."""
+
+import math
+from collections.abc import Callable
+from datetime import datetime
+from html import escape
+
+from core.history import Generation, HistoryPage
+from core.run import Run
+from webapp.run_card import download_name, image, url
+
+NONE_YET = (
+    '<section class="sp-card sp-empty" id="nothing"><h2>No pictures yet</h2>'
+    "<p>Every picture that you make in this browser is kept here with its prompt, its seed and "
+    "the settings that really acted, also after a restart of the server.</p>"
+    '<p class="sp-actions"><a class="sp-plain sp-main" href="./">Make the first one</a></p>'
+    "</section>"
+)
+
+
+def wall(
+    found: HistoryPage, search: str, page: int, per_page: int, mark: Callable[[Run], str]
+) -> str:
+    """One page with what leads to the others; teaches where there is nothing."""
+    if not found.total and not search:
+        return NONE_YET
+    pages = max(1, math.ceil(found.total / per_page))
+    pictures = "1 picture" if found.total == 1 else f"{found.total} pictures"
+    said = f"{pictures} with “{escape(search)}”" if search else f"{pictures} of yours"
+    shots = "".join(_shot(generation, mark(generation.run)) for generation in found.generations)
+    if not found.total:
+        shots = (
+            '<li class="sp-hint">Every word has to occur in the prompt, the settings '
+            "(<b>token-merging</b>, <b>sdp</b>), the sampler or as <b>seed 7</b>. Try fewer words."
+            "</li>"
+        )
+    return (
+        f'<div data-page="{page}" data-search="{escape(search)}">'
+        f'<p class="sp-hint" role="status">{said}</p><ul class="sp-wall">{shots}</ul>'
+        f"{_turn(page, pages)}</div>"
+    )
+
+
+def strip(found: HistoryPage) -> str:
+    """The latest pictures in one row; empty where there is at most the one on the stage."""
+    if found.total < 2:
+        return ""
+    links = "".join(
+        f'<a href="./?run={escape(generation.run.job.id)}">{_image(generation.run)}</a>'
+        for generation in found.generations
+    )
+    return (
+        '<section class="sp-card"><div class="sp-head"><h2 class="sp-title">Your latest</h2>'
+        f'<a href="./history">All {found.total}</a></div><div class="sp-recent">{links}</div>'
+        "</section>"
+    )
+
+
+def _shot(generation: Generation, mark: str) -> str:
+    run = generation.run
+    picture = run.pictures[0]
+    request, run_id = picture.request, escape(run.job.id)
+    download = ""
+    if picture.path is not None and picture.path.is_file():
+        download = (
+            f'<a class="sp-plain" href="{url(picture.path)}" '
+            f'download="{download_name(picture)}">Download</a>'
+        )
+    return (
+        f'<li class="sp-shot" data-shot="{run_id}"><a href="./?run={run_id}">{_image(run)}</a>'
+        f'<p class="sp-shot-prompt" title="{escape(request.prompt)}">{escape(request.prompt)}</p>'
+        f'<p class="sp-note sp-figures">seed {request.seed} · {request.width} × {request.height}'
+        f"<br>{_when(generation.made_at)}</p><p>{mark}</p>"
+        f'<div class="sp-shot-actions">{download}'
+        f'<button type="button" class="sp-plain" data-ask aria-label="Delete this picture">Delete'
+        "</button>"
+        f'<button type="button" class="sp-plain sp-sure" data-remove="{run_id}" hidden>'
+        "Delete for good</button>"
+        '<button type="button" class="sp-plain sp-sure" data-keep hidden>Keep</button></div></li>'
+    )
+
+
+def _image(run: Run) -> str:
+    picture = run.pictures[0]
+    if picture.path is None or not picture.path.is_file():
+        return '<span class="sp-gone">no file</span>'
+    return image(url(picture.path), picture.request, "Picture", lazy=True)
+
+
+def _turn(page: int, pages: int) -> str:
+    if pages == 1:
+        return ""
+    newer = _button("Newer", page - 1, page > 1)
+    older = _button("Older", page + 1, page < pages)
+    return (
+        f'<nav class="sp-turn" aria-label="Pages of the history">{newer}'
+        f'<span class="sp-note sp-figures">page {page} of {pages}</span>{older}</nav>'
+    )
+
+
+def _button(words: str, page: int, there: bool) -> str:
+    off = "" if there else " disabled"
+    return f'<button type="button" class="sp-plain" data-turn="{page}"{off}>{words}</button>'
+
+
+def _when(moment: str) -> str:
+    """A stored moment in the server's own time."""
+    return datetime.fromisoformat(moment).astimezone().strftime("%-d %b %Y, %H:%M")
