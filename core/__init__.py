@@ -1,1 +1,3 @@
 """Makes pictures, and tells the truth about how."""
+
+__version__ = "0.1.0"

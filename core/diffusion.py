@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,19 @@ from PIL import Image
 
 from core import noise
 from core.denoising import Cancelled, denoise
+from core.infotext import infotext
 from core.measurement import PeakMemory, Stopwatch
 from core.models import check
 from core.optimizations import applied
-from core.picture_file import save
+from core.picture_file import Texts, save
 from core.platforms import Platform, one_sentence
 from core.pool import Pool
 from core.preview import Preview
 from core.prompts import encode
+from core.receipt import dump, receipt_of
 from core.record import Record
 from core.request import Job, ProcessKind, Watch
-from core.run import Environment, Outcome, Picture, Run
+from core.run import Effective, Environment, Outcome, Picture, Run
 
 
 class DiffusersEngine:
@@ -61,7 +64,7 @@ class DiffusersEngine:
         try:
             _check(job, environment)
             with torch.no_grad():
-                pictures = self._pictures(job, watch, record, stopwatch)
+                pictures = self._pictures(job, watch, record, stopwatch, environment)
         except Cancelled:
             outcome, reason = "cancelled", "Cancelled by the user."
         except torch.OutOfMemoryError:
@@ -87,7 +90,12 @@ class DiffusersEngine:
         )
 
     def _pictures(
-        self, job: Job, watch: Watch, record: Record, stopwatch: Stopwatch
+        self,
+        job: Job,
+        watch: Watch,
+        record: Record,
+        stopwatch: Stopwatch,
+        environment: Environment,
     ) -> tuple[Picture, ...]:
         first = job.requests[0]
         guided = first.guidance_scale > 1
@@ -105,17 +113,32 @@ class DiffusersEngine:
             with stopwatch.stage("decode"):
                 images = _decode(pipeline, latents)
         with stopwatch.stage("save"):
-            return tuple(
-                Picture(
+            made = []
+            for i, request in enumerate(job.requests):
+                picture = Picture(
                     request=request,
                     noise_sha256=noise.digest(start[i]),
                     latents_sha256=noise.digest(latents[i]),
                     pixels_sha256=hashlib.sha256(np.asarray(images[i]).tobytes()).hexdigest(),
                     step_sha256s=tuple(step[i] for step in steps),
-                    path=save(images[i], self.pictures),
                 )
-                for i, request in enumerate(job.requests)
-            )
+                texts = self._texts(job, i, picture, record.freeze(), environment)
+                made.append(replace(picture, path=save(images[i], self.pictures, texts)))
+            return tuple(made)
+
+    def _texts(
+        self,
+        job: Job,
+        position: int,
+        picture: Picture,
+        effective: Effective,
+        environment: Environment,
+    ) -> Texts:
+        receipt = receipt_of(job, position, picture, effective, environment, self.platform)
+        return Texts(
+            infotext=infotext(picture.request, job.configuration, effective),
+            receipt=dump(receipt),
+        )
 
     def _preview(self, pipeline: Any, job: Job) -> Preview | None:
         """The pipeline's own; it goes when the pool lets the pipeline go."""

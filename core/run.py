@@ -23,8 +23,9 @@ class Picture:
     """RGB, uint8, (height, width, 3)."""
     step_sha256s: tuple[str, ...] = ()
     """Latents after each step; empty when not captured."""
-    path: Path | None = None
-    """The PNG, named by its own SHA-256 in the engine's picture folder."""
+    path: Path | None = field(default=None, compare=False)
+    """The PNG, named by its own SHA-256 in the engine's picture folder. Not compared: its receipt
+    also tells after how much other work, and in which kind of process, the picture was made."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,7 +74,7 @@ def test_generate_makes_the_picture_it_reports(  # type: ignore[no-untyped-def]
         (["generate", "x", "--token-merging", "2"], "token-merging"),
         (["generate", "x", "--width", "100"], "width must be a multiple of"),
         (["generate", "x", "--model", "nowhere"], "No model at 'nowhere'"),
-        (["generate", "x", "--out", "a.jpg"], "--out takes a .png file"),
+        (["generate", "x", "--out", "a.gif"], "--out takes a .png, .jpg or .webp"),
         (["generate", "x", "--sampler", "Magic"], "Unknown sampler 'Magic'"),
         (["generate"], "Missing argument"),
         (["generate", "x", "--seed", "many"], "valid integer"),

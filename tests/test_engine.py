@@ -15,7 +15,9 @@ from core import noise
 from core.diffusion import DiffusersEngine
 from core.models import resolve
 from core.optimizations import configure
+from core.picture_file import read
 from core.platforms import detect
+from core.receipt import load
 from core.request import Conditions, Following, Job, Request, StepEvent
 from core.run import Run
 
@@ -125,6 +127,27 @@ def test_the_file_holds_the_pixels_and_is_named_by_its_digest(
         assert image.size == (64, 96)
         pixels = np.asarray(image)
     assert hashlib.sha256(pixels.tobytes()).hexdigest() == picture.pixels_sha256
+
+
+def test_every_picture_carries_what_made_it(engine: DiffusersEngine, request_: Request) -> None:
+    other = dataclasses.replace(request_, seed=8)
+    made = run(engine, request_, other, token_merging="0.5")
+    for position, picture in enumerate(made.pictures):
+        assert picture.path is not None
+        file = read(picture.path)
+        receipt = load(file.texts.receipt)
+        assert receipt.picture.pixels_sha256 == picture.pixels_sha256 == file.pixels_sha256
+        assert receipt.step_sha256s == picture.step_sha256s
+        assert receipt.noise_sha256 == picture.noise_sha256
+        assert receipt.latents_sha256 == picture.latents_sha256
+        assert [request.seed for request in receipt.requests] == [7, 8]
+        assert receipt.position == position
+        assert receipt.configuration == made.job.configuration
+        assert receipt.effective == made.effective
+        assert receipt.environment.threads == made.environment.threads
+        assert receipt.environment.versions == made.environment.versions
+        assert "Token merging ratio: 0.5" in file.texts.infotext
+        assert str(request_.model.path.parent) not in file.texts.receipt + file.texts.infotext
 
 
 def test_step_digests_end_in_the_final_latents(engine: DiffusersEngine, request_: Request) -> None:

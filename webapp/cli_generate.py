@@ -1,7 +1,6 @@
 """`seedproof generate`: pictures from the terminal."""
 
 import inspect
-import shutil
 import sys
 import uuid
 from collections.abc import Callable
@@ -12,6 +11,7 @@ import typer
 
 from core.lease import lease
 from core.models import check, native_size, resolve
+from core.picture_file import FORMATS, copy
 from core.request import Following, Job, Request, StepEvent
 from core.run import Run
 from core.store import Store
@@ -70,7 +70,7 @@ def generate(
     batch_size: Annotated[int, typer.Option(help="Pictures computed together.", min=1)] = 1,
     batch_count: Annotated[int, typer.Option(help="Batches, one after another.", min=1)] = 1,
     model: Annotated[str, typer.Option(help="pocket, or a folder.")] = "pocket",
-    out: Annotated[Path | None, typer.Option(help="Copy the picture there (PNG).")] = None,
+    out: Annotated[Path | None, typer.Option(help="Copy it there: .png, .jpg or .webp.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
     database: Annotated[Path | None, typer.Option("--db", help="The database.")] = None,
 ) -> None:
@@ -126,7 +126,7 @@ def generate(
     pictures = [picture for run in runs for picture in run.pictures]
     for picture, target in zip(pictures, targets, strict=False):
         if target and picture.path:
-            shutil.copyfile(picture.path, target)
+            copy(picture.path, target)
     if as_json:
         print_json(_document(runs, targets))
     else:
@@ -141,8 +141,8 @@ def _targets(out: Path | None, requests: list[Request]) -> list[Path | None]:
     """Where each picture is copied: FILE itself for one, FILE-SEED for several."""
     if out is None:
         return [None for _ in requests]
-    if out.suffix.lower() != ".png":
-        raise BadInput(f"--out takes a .png file, not {out.name!r}.")
+    if out.suffix.lower() not in FORMATS:
+        raise BadInput(f"--out takes a .png, .jpg or .webp file, not {out.name!r}.")
     if not out.parent.is_dir():
         raise BadInput(f"There is no folder {str(out.parent)!r}: make it first, or choose another.")
     if len(requests) == 1:
