@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from core import noise
+from core.finite import require_finite
 from core.measurement import Stopwatch
 from core.preview import Preview
 from core.request import Job, StepEvent, Watch
@@ -68,6 +69,7 @@ def denoise(
             prediction = negative + first.guidance_scale * (positive - negative)
         moved = scheduler.step(prediction, timestep, latents, return_dict=False)
         latents, estimate = moved[0], moved[-1]
+        require_finite(latents, f"Step {i + 1} of {len(scheduler.timesteps)}")
         if job.capture_steps:
             steps.append([noise.digest(row) for row in latents])
         ended = stopwatch.now()

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from PIL import Image
 
 from core import noise
 from core.denoising import Cancelled, denoise
+from core.finite import require_finite
 from core.infotext import infotext
 from core.measurement import PeakMemory, Stopwatch
 from core.models import check
@@ -81,7 +83,7 @@ class DiffusersEngine:
         return Run(
             job=job,
             outcome=outcome,
-            environment=environment,
+            environment=replace(environment, threads=record.threads or environment.threads),
             pictures=pictures,
             effective=record.freeze(),
             timings=stopwatch.timings(),
@@ -99,9 +101,11 @@ class DiffusersEngine:
     ) -> tuple[Picture, ...]:
         first = job.requests[0]
         guided = first.guidance_scale > 1
-        with stopwatch.stage("load"):
-            pipeline = self.pool.get(first.model, job.configuration)
-        with applied(pipeline, job, record) as hook:
+        with ExitStack() as stack:
+            with stopwatch.stage("load"):
+                pipeline = self.pool.get(first.model, job.configuration)
+                hook = stack.enter_context(applied(pipeline, job, record))
+            record.threads = torch.get_num_threads()
             with stopwatch.stage("encode"):
                 embeddings = encode(pipeline, job.requests, guided, record)
             with stopwatch.stage("denoise"):
@@ -185,5 +189,6 @@ def _check(job: Job, environment: Environment) -> None:
 
 def _decode(pipeline: Any, latents: torch.Tensor) -> list[Image.Image]:
     decoded = pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor, return_dict=False)
+    require_finite(decoded[0], "The decoded picture")
     images: list[Image.Image] = pipeline.image_processor.postprocess(decoded[0], output_type="pil")
     return images

@@ -23,6 +23,8 @@ class Parameter:
     minimum: float
     maximum: float
     step: float
+    stepped: bool = False
+    """Only whole steps from the minimum are values: there is no half a thread."""
 
 
 class StepHook(Protocol):
@@ -51,6 +53,8 @@ class Optimization:
       own in the pool.
     - `patch`: a context manager around one job. It writes what really happened into the record
       and leaves no trace; it may yield a `StepHook`.
+    - `surrounds`: its patch is entered before the others', because it sets what they compute
+      under.
     """
 
     slot: str
@@ -64,6 +68,7 @@ class Optimization:
     load: Mapping[str, Any] = field(default_factory=dict)
     prepare: Prepare | None = None
     patch: Patch | None = None
+    surrounds: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,6 +69,37 @@ def _cuda(device: torch.device) -> None:
     torch.ones(1, device=device).add_(1)
 
 
+def _cpu(device: torch.device) -> None:
+    if device.type != "cpu":
+        raise RuntimeError("needs a platform that computes on the CPU")
+    torch.ones(1, device=device).add_(1)
+
+
+def _cudnn(device: torch.device) -> None:
+    if device.type != "cuda" or not torch.backends.cudnn.is_available():
+        raise RuntimeError("needs a GPU whose convolutions cuDNN or MIOpen computes")
+    _works_in(torch.float32)(device)
+
+
+def _tf32(device: torch.device) -> None:
+    """A product large enough for tensor cores, with TF32 allowed for it."""
+    if (
+        device.type != "cuda"
+        or torch.version.hip is not None
+        or torch.cuda.get_device_capability(device) < (8, 0)
+    ):
+        raise RuntimeError("needs an NVIDIA GPU of compute capability 8.0 or newer (Ampere)")
+    matmul = torch.backends.cuda.matmul
+    former, former_allowed = matmul.fp32_precision, matmul.allow_tf32
+    matmul.allow_tf32 = True
+    try:
+        x = torch.ones(1024, 1024, device=device)
+        (x @ x).sum().item()
+    finally:
+        matmul.allow_tf32 = former_allowed
+        matmul.fp32_precision = former
+
+
 def _mps(device: torch.device) -> None:
     if device.type != "mps":
         raise RuntimeError("needs an Apple GPU (Metal)")
@@ -86,8 +117,11 @@ def _works_in(dtype: torch.dtype) -> Callable[[torch.device], None]:
 
 
 CAPABILITIES: tuple[tuple[str, Callable[[torch.device], None]], ...] = (
+    ("cpu", _cpu),
     ("cuda", _cuda),
     ("mps", _mps),
+    ("cudnn", _cudnn),
+    ("tf32", _tf32),
     ("float32", _works_in(torch.float32)),
     ("bfloat16", _works_in(torch.bfloat16)),
     ("float16", _works_in(torch.float16)),

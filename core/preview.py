@@ -36,7 +36,8 @@ def _fit(vae: Any, latents: torch.Tensor) -> torch.Tensor:
     """(5, 3): what each latent channel and a constant add to red, green and blue in 0..1."""
     decoded = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
     height, width = latents.shape[2:]
-    small = F.adaptive_avg_pool2d(decoded.float(), (height, width))
+    # In half precision the noise of an early estimate may overflow where the picture will not.
+    small = F.adaptive_avg_pool2d(decoded.float(), (height, width)).nan_to_num()
     target = (small / 2 + 0.5).clamp(0, 1)[0].flatten(1).T.cpu()
     factors: torch.Tensor = torch.linalg.lstsq(_columns(latents), target).solution
     return factors

@@ -66,6 +66,8 @@ class Record:
     """One run's notes: `slot(...)` opens the notes of a setting, `note` adds a sentence."""
 
     def __init__(self) -> None:
+        self.threads: int | None = None
+        """Threads inside one operator, as they were when every setting stood."""
         self._slots: dict[str, SlotRecord] = {}
         self._notes: list[str] = []
 

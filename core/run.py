@@ -89,6 +89,7 @@ class Environment:
     """`Platform.fingerprint`."""
     device: str
     threads: int
+    """Inside one operator while the pictures were made: the process's own, or a pinned number."""
     instruction_set: str
     process: ProcessKind
     """How this process came to be: forked after imports, or exec'd."""

@@ -41,6 +41,8 @@ def platform() -> Platform:
         ("attention", "none", "none"),
         ("attention", "SDP-no-mem", "sdp-no-mem"),
         ("precision", "bf16", "bf16"),
+        ("threads", "2", "pinned:2"),
+        ("threads", "off", "off"),
     ],
 )
 def test_canonical_text(platform: Platform, slot: str, text: str, expected: str) -> None:
@@ -67,8 +69,9 @@ def test_the_default_is_sdp_in_the_platforms_precision(platform: Platform) -> No
     [
         (
             {"atention": "sdp"},
-            "There is no setting 'atention': choose from attention, token-merging, min-sigma or "
-            "precision.",
+            "There is no setting 'atention': choose from attention, token-merging, min-sigma, "
+            "precision, tf32, cudnn-benchmark, cudnn-deterministic, deterministic-algorithms or "
+            "threads.",
         ),
         (
             {"attention": "flash"},
@@ -81,7 +84,7 @@ def test_the_default_is_sdp_in_the_platforms_precision(platform: Platform) -> No
             "or none.",
         ),
         ({"attention": "0.5"}, "attention has no option '0.5': choose from "),
-        ({"precision": "none"}, "precision has no option 'none': choose from fp32 or bf16."),
+        ({"precision": "none"}, "precision has no option 'none': choose from fp32, bf16 or fp16."),
         ({"attention": "sdp:2"}, "attention=sdp takes no number: leave out '2'."),
         (
             {"token-merging": "0.9"},
@@ -90,6 +93,11 @@ def test_the_default_is_sdp_in_the_platforms_precision(platform: Platform) -> No
         ({"token-merging": "-0.1"}, "takes a merge ratio from 0 to 0.75, not '-0.1'."),
         ({"token-merging": "seeded:"}, "takes a merge ratio from 0 to 0.75, not ''."),
         ({"token-merging": "seeded:much"}, "takes a merge ratio from 0 to 0.75, not 'much'."),
+        (
+            {"threads": "1.5"},
+            "threads=pinned takes a number of threads from 1 in steps of 1, not '1.5'.",
+        ),
+        ({"threads": "0.5"}, "takes a number of threads from 1 to 64, not '0.5'."),
         ({"min-sigma": "all:nan"}, "takes a minimum sigma from 0 to 15, not 'nan'."),
         ({"min-sigma": "inf"}, "min-sigma has no option 'inf': choose from alternate, all or off."),
         ({"min-sigma": ""}, "min-sigma has no option '': choose from alternate, all or off."),

@@ -82,7 +82,7 @@ def reference(model_path: Path, requests: tuple[Request, ...], dtype: torch.dtyp
 
 
 @pytest.mark.parametrize("guidance_scale", [5.0, 1.0])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("count", [1, 2])
 def test_the_loop_is_bit_equal_to_diffusers(
     engine: DiffusersEngine, request_: Request, guidance_scale: float, precision: str, count: int
@@ -91,7 +91,7 @@ def test_the_loop_is_bit_equal_to_diffusers(
         dataclasses.replace(request_, seed=7 + i, guidance_scale=guidance_scale)
         for i in range(count)
     )
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     result = run(engine, *requests, precision=precision)
     assert result.outcome == "ok", result.reason
     expected = reference(request_.model.path, requests, dtype)
@@ -260,3 +260,51 @@ def test_weights_that_changed_since_they_were_chosen_are_refused(
     result = run(engine, dataclasses.replace(request_, model=stale))
     assert result.outcome == "failed"
     assert "have changed since it was chosen" in result.reason
+
+
+def test_pinned_threads_are_what_the_run_reports(
+    engine: DiffusersEngine, request_: Request
+) -> None:
+    """So that an audit that varies the process's threads says that the configuration pins them."""
+    before = torch.get_num_threads()
+    reported = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            result = run(
+                engine, request_, conditions=Conditions(threads=threads), threads="pinned:1"
+            )
+            assert result.outcome == "ok", result.reason
+            reported.append(result.environment.threads)
+            assert torch.get_num_threads() == threads
+            assert run(engine, request_).environment.threads == threads
+    finally:
+        torch.set_num_threads(before)
+    assert reported == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("part", "sentence"),
+    [
+        ("unet", "Step 1 of 3 has 384 of 384 numbers that are not finite"),
+        ("vae", "The decoded picture has 18432 of 18432 numbers that are not finite"),
+    ],
+)
+def test_a_picture_of_nans_is_a_failure_and_no_file(
+    tiny_model_path: Path, request_: Request, tmp_path: Path, part: str, sentence: str
+) -> None:
+    engine = DiffusersEngine(detect("cpu"), tmp_path)
+    settings = configure({}, engine.platform)
+    pipeline = engine.pool.get(request_.model, settings)
+    last = {"unet": pipeline.unet.conv_out, "vae": pipeline.vae.decoder.conv_out}[part]
+    handle = last.register_forward_hook(lambda module, args, output: output * torch.inf * 0)
+    try:
+        result = run(engine, request_)
+    finally:
+        handle.remove()
+    assert result.outcome == "failed"
+    assert sentence in result.reason
+    assert "choose a precision with a larger range" in result.reason
+    assert result.pictures == ()
+    assert list(tmp_path.iterdir()) == []
+    assert run(engine, request_).outcome == "ok"

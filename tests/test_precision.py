@@ -20,7 +20,9 @@ def precision_of(pipeline: StableDiffusionPipeline, value: str) -> SlotEffect:
     return effect
 
 
-@pytest.mark.parametrize(("value", "dtype"), [("fp32", "float32"), ("bf16", "bfloat16")])
+@pytest.mark.parametrize(
+    ("value", "dtype"), [("fp32", "float32"), ("bf16", "bfloat16"), ("fp16", "float16")]
+)
 def test_load_arguments_bring_the_format(tiny_model_path: Path, value: str, dtype: str) -> None:
     arguments = load_arguments(Configuration((("precision", value),)))
     assert arguments == {"dtype": getattr(torch, dtype)}
@@ -40,17 +42,18 @@ def test_another_format_is_found_out(shared_pipeline: StableDiffusionPipeline) -
 
 
 @pytest.mark.parametrize(
-    ("dtype", "bfloat16", "expected"),
+    ("dtype", "reason", "expected"),
     [
         ("float32", None, "fp32"),
-        ("float16", None, "bf16"),
+        ("bfloat16", None, "bf16"),
+        ("float16", None, "fp16"),
         ("float16", "no such kernel", "fp32"),
     ],
 )
 def test_the_default_follows_the_platform(
-    platform: Platform, dtype: str, bfloat16: str | None, expected: str
+    platform: Platform, dtype: str, reason: str | None, expected: str
 ) -> None:
-    there = replace(platform, dtype=dtype, capabilities={"float32": None, "bfloat16": bfloat16})
+    there = replace(platform, dtype=dtype, capabilities={"float32": None, dtype: reason})
     assert configure({}, there).get("precision") == expected
     (slot,) = (slot for slot in SLOTS if slot.name == "precision")
     assert slot.default(there) == expected

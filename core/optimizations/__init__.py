@@ -10,7 +10,14 @@ import torch
 from core.optimization import Configuration, Optimization, Slot, StepHook
 from core.optimizations.attention import ATTENTION
 from core.optimizations.guidance import MIN_SIGMA
+from core.optimizations.numerics import (
+    CUDNN_BENCHMARK,
+    CUDNN_DETERMINISTIC,
+    DETERMINISTIC_ALGORITHMS,
+    TF32,
+)
 from core.optimizations.precision import PRECISION
+from core.optimizations.threads import THREADS
 from core.optimizations.token_merging import TOKEN_MERGING
 from core.platforms import Platform, one_sentence
 from core.record import Record
@@ -19,7 +26,17 @@ from core.request import Job
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
 
-SLOTS: tuple[Slot, ...] = (ATTENTION, TOKEN_MERGING, MIN_SIGMA, PRECISION)
+SLOTS: tuple[Slot, ...] = (
+    ATTENTION,
+    TOKEN_MERGING,
+    MIN_SIGMA,
+    PRECISION,
+    TF32,
+    CUDNN_BENCHMARK,
+    CUDNN_DETERMINISTIC,
+    DETERMINISTIC_ALGORITHMS,
+    THREADS,
+)
 OPTIMIZATIONS: tuple[Optimization, ...] = tuple(o for slot in SLOTS for o in slot.options)
 
 OFF = ("off", "none", "0")
@@ -70,6 +87,11 @@ def _canonical(slot: Slot, text: str, can_be_off: bool) -> str:
                 f"{limits.maximum:g}, not {number!r}."
             )
         value = float(number)
+        if limits.stepped and (value - limits.minimum) % limits.step:
+            raise ValueError(
+                f"{slot.name}={option.name} takes a {limits.label} from {limits.minimum:g} in "
+                f"steps of {limits.step:g}, not {number!r}."
+            )
     return f"{option.name}:{value:g}" if value or not can_be_off else "off"
 
 
@@ -148,13 +170,21 @@ class StepHooks:
         return all(answers)
 
 
+def _turn(choice: tuple[Optimization, float | None]) -> int:
+    """What surrounds the others first, then what stands in the pipeline already."""
+    option, _ = choice
+    return 0 if option.surrounds else 1 if option.prepare is not None else 2
+
+
 @contextmanager
 def applied(pipeline: "StableDiffusionPipeline", job: Job, record: Record) -> Iterator[StepHooks]:
     """Every chosen option's patch around one job; an exception inside unwinds all of them."""
+    options = chosen(job.configuration)
+    for option, _ in options:
+        record.slot(option.slot, job.configuration.get(option.slot))
     with ExitStack() as stack:
         hooks = []
-        for option, number in chosen(job.configuration):
-            record.slot(option.slot, job.configuration.get(option.slot))
+        for option, number in sorted(options, key=_turn):
             if option.patch is not None:
                 hook = stack.enter_context(option.patch(pipeline, job, number, record))
                 if hook is not None:

@@ -63,10 +63,9 @@ def _option(name: str, dtype: torch.dtype, summary: str, changes: str) -> Optimi
 
 
 def _default(platform: Platform) -> str:
-    """float32 where everybody uses it; else the half precision at hand."""
-    if platform.dtype == "float32" or platform.why_not(BF16.needs):
-        return FP32.name
-    return BF16.name
+    """What everybody uses on such a platform, where it works; float32 works everywhere."""
+    wanted = next((o for o in (FP16, BF16) if _name(o.load["dtype"]) == platform.dtype), FP32)
+    return FP32.name if platform.why_not(wanted.needs) else wanted.name
 
 
 FP32 = _option("fp32", torch.float32, "32-bit numbers.", "Twice the memory of 16 bits.")
@@ -76,5 +75,11 @@ BF16 = _option(
     "16-bit numbers with 8 bits of precision.",
     "The picture; an audit says how far.",
 )
+FP16 = _option(
+    "fp16",
+    torch.float16,
+    "16-bit numbers with 11 bits of precision and a small range; usual on GPUs.",
+    "The picture, a little; a number beyond 65,504 stops the run. Slow on most CPUs.",
+)
 
-PRECISION = Slot(name="precision", label="Precision", options=(FP32, BF16), default=_default)
+PRECISION = Slot(name="precision", label="Precision", options=(FP32, BF16, FP16), default=_default)
