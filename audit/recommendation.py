@@ -35,10 +35,15 @@ def recommend(
     *,
     baseline: str,
     max_memory_bytes: int | None = None,
+    farthest: DriftVerdict | None = None,
+    must_hold: Sequence[Axis] = (),
     platform_fingerprint: str = "",
     audit_id: str = "",
 ) -> Recommendation:
     """The fastest row that qualifies; among those tied with it in time, the fewest changes.
+
+    `farthest` says how far a picture may be from the baseline's in place of the goal; `must_hold`
+    are axes that have to have held besides `REQUIRED`.
 
     `baseline` is the baseline's key. Its row is always a candidate, so there is an answer wherever
     the baseline itself repeats. The placebo is none: it only says what a difference in time means.
@@ -46,10 +51,12 @@ def recommend(
     rows = [row for row in scores if not row.placebo]
     placebo = next((row.time_ratio for row in scores if row.placebo), None)
     start = next((row for row in rows if row.key == baseline), None)
+    limit = farthest or FARTHEST[goal]
+    axes = tuple(dict.fromkeys((*REQUIRED, *must_hold)))
     refused = {
         row.key: why
         for row in rows
-        if (why := _why_not(row, goal, row is start, max_memory_bytes)) is not None
+        if (why := _why_not(row, row is start, max_memory_bytes, limit, axes)) is not None
     }
     eligible = [row for row in rows if row.key not in refused]
     winner, ties, reasons = None, list[Score](), dict[str, str]()
@@ -94,16 +101,21 @@ def stale(recommendation: Recommendation, platform: Platform) -> str | None:
     )
 
 
-def _why_not(row: Score, goal: Goal, is_baseline: bool, max_memory: int | None) -> str | None:
+def _why_not(
+    row: Score,
+    is_baseline: bool,
+    max_memory: int | None,
+    limit: DriftVerdict,
+    axes: Sequence[Axis],
+) -> str | None:
     """The first requirement a row does not meet, in one sentence; None where it qualifies."""
     if not row.available:
         return f"Not available here: {row.why_not.rstrip('.')}."
     if not is_baseline and row.effect != "applied":
         return _without_effect(row)
-    for axis in REQUIRED:
+    for axis in axes:
         if sentence := _not_held(row, axis):
             return sentence
-    limit = FARTHEST[goal]
     if row.drift is None:
         return "Its pictures were not compared with the baseline's."
     if rank(row.drift.verdict) > rank(limit):

@@ -28,6 +28,7 @@ from webapp.jobs import JobQueue, Ticket
 from webapp.places import REPOSITORY
 from webapp.recommend_page import RecommendPage
 from webapp.services import Services
+from webapp.wish_form import Wish, wish_of
 from webapp.words import settings_of
 
 T = TypeVar("T")
@@ -102,6 +103,35 @@ def test_what_cannot_run_is_disabled_with_its_reason_and_escaped() -> None:
     assert "Not here: no &lt;img" in markup
     assert 'value="off" checked' in markup
     assert "data-for" not in markup
+
+
+def test_the_usual_slots_come_first_and_the_others_are_folded() -> None:
+    def slot(name: str, option: str = "on") -> Slot:
+        options = (Optimization(slot=name, name=option, summary=""),)
+        return Slot(name=name, label=name.title(), options=options)
+
+    slots = (slot("rare"), slot("gone", "gpu-only"), slot("precision"), slot("attention"))
+    shown = settings_form.markup(
+        slots, PLATFORM, lambda option, _: "no GPU" if option.name == "gpu-only" else None
+    )
+    places = [
+        shown.index(words)
+        for words in (
+            'data-slot="attention"',
+            'data-slot="precision"',
+            "More settings",
+            'data-slot="rare"',
+            "Not on this machine",
+            'data-slot="gone"',
+            "Not here: no GPU",
+        )
+    ]
+    assert places == sorted(places)
+    assert "Not on this machine" not in settings_form.markup(slots[:1], PLATFORM, lambda *_: None)
+
+
+def test_the_usual_slots_are_slots() -> None:
+    assert set(settings_form.COMMON) <= {slot.name for slot in SLOTS}
 
 
 def test_a_browser_can_only_send_texts_of_slots_that_exist() -> None:
@@ -330,9 +360,27 @@ def test_what_is_stored_about_a_visitor_is_not_the_secret() -> None:
 
 def test_without_an_audit_the_recommendation_teaches(services: Services) -> None:
     page = made(lambda: RecommendPage(services))
-    _, words = asyncio.run(page._opened())
+    visitor = SimpleNamespace(query_params={})
+    _, _, words = asyncio.run(page._opened(visitor))  # type: ignore[arg-type]
     assert "Start an audit" in words
     assert "never a guess" in words
+
+
+def test_a_wish_is_read_from_an_address_and_nonsense_is_left_out() -> None:
+    asked = {"goal": "exact", "far": "rounding", "memory": " 0,5 GB", "hold": "threads,batch-size"}
+    wish = wish_of(asked)
+    assert wish == Wish(
+        goal="exact",
+        farthest="rounding",
+        memory=" 0,5 GB",
+        must_hold=("batch-size", "threads"),
+    )
+    assert wish.memory_bytes == 5 * 10**8
+    assert wish_of({"goal": EVIL, "far": EVIL, "hold": f"{EVIL},same-process"}) == Wish()
+    assert Wish().memory_bytes is None
+    for text in ("lots", "-1", "0", "nan", "inf"):
+        with pytest.raises(ValueError, match="number of GB"):
+            _ = Wish(memory=text).memory_bytes
 
 
 def test_configurations_have_keys_that_fit_into_an_address() -> None:

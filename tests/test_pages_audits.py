@@ -1,10 +1,14 @@
 """Audits behind the page: they run without anybody looking, stop, resume, and give way."""
 
+import asyncio
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -19,8 +23,10 @@ from webapp import audit_card, row_card, scores_card
 from webapp.audits import Audits, Occupied
 from webapp.evidence_card import badge, mark
 from webapp.findings import Finding, Findings
+from webapp.heat_map import heat_map
 from webapp.jobs import JobQueue
-from webapp.recommend_page import card
+from webapp.recommend_page import RecommendPage, card
+from webapp.wish_form import Wish
 
 PATIENCE = 60.0
 
@@ -169,10 +175,10 @@ def result(bench: Bench) -> Audit:
 
 def test_the_table_has_every_row_and_says_what_is_missing(result: Audit) -> None:
     table = scores_card.table(result)
-    assert table.count("data-pick=") == 4
+    assert table.count("data-key=") == 4
     assert "needs a GPU &lt;here&gt;" in table
-    assert "fresh process: broken 0 of 5" in table
-    assert "same process: held 5 of 5" in table
+    assert "broken: fresh process" in table
+    assert "held on 2 axes, 5 trials" in table
     assert "more time" in table
     assert "placebo" in table
     assert "<svg" in scores_card.plot(result)
@@ -184,9 +190,42 @@ def test_a_row_shows_its_pictures_and_its_witness(result: Audit) -> None:
     assert "Broken: fresh process" in shown
     assert "&lt;b&gt;0&lt;/b&gt;" in shown
     assert "<b>0</b>" not in shown
-    assert shown.count("<img") >= 6
-    gone = replace(row, drift=None, determinism={})
+    assert shown.count('class="sp-compare"') == 2
+    assert shown.count("data-first=") == 2 * 5
+    assert 'id="kernels"' in shown
+    assert "calls 1" in shown
+    gone = replace(row, drift=None, determinism={}, effective=None)
     assert "<img" not in row_card.card(result, gone)
+    assert "kernels" not in row_card.card(result, gone)
+
+
+def test_pictures_whose_files_are_gone_leave_their_figures(result: Audit) -> None:
+    row = next(score for score in result.scores if "attention=none" in score.key)
+    assert row.drift is not None
+    first, *others = row.drift.pictures
+    lost = replace(first, candidate_picture=None)
+    some = replace(row, drift=replace(row.drift, pictures=(lost, *others)))
+    assert "1 more have no files" in row_card.card(result, some)
+    none = replace(row, drift=replace(row.drift, pictures=(lost,)))
+    shown = row_card.card(result, none)
+    assert "The picture files are gone" in shown
+    assert "SSIM" in shown
+    assert "<img" not in shown
+
+
+def test_the_heat_map_is_a_table_of_words(result: Audit) -> None:
+    shown = heat_map(result, scores_card.names(result), "1")
+    assert shown.count('scope="row"') == 4
+    assert re.findall(r'<th scope="col">([a-z ]+)<', shown) == ["same process", "fresh process"]
+    assert re.search(r"<b>held</b> 5 of 5<br>p ≤ 45.1 %", shown)
+    assert re.search(r"<b>broken</b> 0 of 5</td>", shown)
+    assert shown.count("sp-chosen") == 1
+    assert "does not try: after other work, batch size" in shown
+    assert "needs a GPU" not in shown
+    untried = replace(
+        result, scores=tuple(replace(score, determinism={}) for score in result.scores)
+    )
+    assert heat_map(untried, scores_card.names(result)) == ""
 
 
 def test_findings_know_this_platform_and_this_model_only(bench: Bench, result: Audit) -> None:
@@ -229,6 +268,26 @@ def test_a_hurried_audit_does_not_hide_a_thorough_one(bench: Bench, result: Audi
     assert [audit.audit_id for audit in judged] == [result.audit_id, hurried]
 
 
+def test_an_answer_heeds_every_limit_and_says_what_nobody_tried(
+    bench: Bench, result: Audit
+) -> None:
+    services: Any = SimpleNamespace(platform=PLATFORM, model=MODEL, findings=Findings(bench.store))
+    page: Any = SimpleNamespace(_services=services)
+    page._judged = lambda: RecommendPage._judged(page)
+
+    def answered(**wish: Any) -> str:
+        return asyncio.run(RecommendPage._answered(page, Wish(**wish), result.audit_id))
+
+    assert "Keep the defaults" in answered(goal="exact")
+    shown = answered(must_hold=("batch-size",))
+    assert "did not try batch size on any setting" in shown
+    assert "No setting meets all of that" in shown
+    assert "Needs 0.10 GB" in answered(memory="0.05")
+    assert "number of GB" in answered(memory="much")
+    services.platform = replace(PLATFORM, threads=64)
+    assert "Out of date: " in answered()
+
+
 def test_an_answer_names_its_evidence_its_losers_and_its_age(result: Audit) -> None:
     shown = card(result, result.recommendations["exact"], ("Out of date: other threads.",))
     assert "Keep the defaults" in shown
@@ -237,4 +296,4 @@ def test_an_answer_names_its_evidence_its_losers_and_its_age(result: Audit) -> N
     assert "Out of date" in shown
     assert "?use=attention=sdp+precision=" in shown
     nothing = replace(result.recommendations["exact"], configuration=None, key=None)
-    assert "Nothing qualifies" in card(result, nothing)
+    assert "No setting meets all of that" in card(result, nothing)

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from audit.recommendation import recommend, stale
-from audit.score import AxisVerdict, Goal, Recommendation, Score, TimeRatio
+from audit.score import Axis, AxisVerdict, DriftVerdict, Goal, Recommendation, Score, TimeRatio
 from core.run import Effective, SlotEffect
 from tests.audit_records import BASELINE, PLATFORM, configuration, made_score
 
@@ -12,12 +12,20 @@ FAR = configuration(token_merging="seeded:0.5")
 BOTH = configuration(precision="bf16", token_merging="seeded:0.5")
 
 
-def ask(goal: Goal, *rows: Score, max_memory_bytes: int | None = None) -> Recommendation:
+def ask(
+    goal: Goal,
+    *rows: Score,
+    max_memory_bytes: int | None = None,
+    farthest: DriftVerdict | None = None,
+    must_hold: tuple[Axis, ...] = (),
+) -> Recommendation:
     return recommend(
         rows,
         goal,
         baseline=BASELINE.key,
         max_memory_bytes=max_memory_bytes,
+        farthest=farthest,
+        must_hold=must_hold,
         platform_fingerprint="here",
         audit_id="audit-1",
     )
@@ -61,6 +69,29 @@ def test_a_faster_bit_exact_row_beats_the_baseline_for_exact() -> None:
     answer = ask("exact", made_score(), made_score(NEAR, ratio=0.9))
     assert answer.configuration == NEAR
     assert answer.reason == "The fastest of 2 that qualify: 0.90 × the baseline's time per picture."
+
+
+def test_a_limit_of_ones_own_replaces_the_goals() -> None:
+    rows = three()
+    assert ask("exact", *rows, farthest="fine-detail").configuration == NEAR
+    strict = ask("fastest", *rows, farthest="rounding")
+    assert strict.configuration == BASELINE
+    assert why(strict, rows[1]).endswith("is fine-detail, not rounding.")
+
+
+def test_what_must_hold_besides_has_to_have_held() -> None:
+    held, broken = (
+        AxisVerdict(verdict="held", trials=5),
+        AxisVerdict(verdict="broken", trials=5, failures=2),
+    )
+    baseline, near, far = three()
+    baseline = replace(baseline, determinism={**baseline.determinism, "batch-size": held})
+    far = replace(far, determinism={**far.determinism, "batch-size": broken})
+    answer = ask("fastest", baseline, near, far, must_hold=("batch-size",))
+    assert answer.configuration == BASELINE
+    assert why(answer, near) == "Not shown to repeat: batch-size is unverified."
+    assert why(answer, far) == "Does not repeat: batch-size is broken, 2 of 5 trials differed."
+    assert ask("fastest", baseline, near, far).configuration == FAR
 
 
 def test_different_never_qualifies() -> None:

@@ -20,7 +20,7 @@ from audit.score import Audit
 from core.database import StoreError
 from core.platforms import Platform
 from core.store import AuditEntry
-from webapp import audit_card, row_card, scores_card, scripts
+from webapp import audit_card, comparer, row_card, scores_card, scripts
 from webapp.audits import Occupied
 from webapp.services import Services
 from webapp.shell import QUIET
@@ -65,8 +65,10 @@ class AuditPage:
             self.report = gr.DownloadButton("Report (HTML)", elem_id="report", min_width=130)
             self.record = gr.DownloadButton("Record (JSON)", elem_id="record", min_width=130)
         self.table = gr.HTML("", js_on_load=scripts.PICK, apply_default_css=False, elem_id="table")
-        self.row = _html("", "picked")
-        self.plot = _html("", "drawing")
+        self.row = gr.HTML(
+            "", js_on_load=comparer.SCRIPT, apply_default_css=False, elem_id="picked"
+        )
+        self.maps = gr.HTML("", js_on_load=scripts.PICK, apply_default_css=False, elem_id="maps")
         self.shown = gr.State("")
 
     def connect(self, page: gr.Blocks) -> None:
@@ -83,7 +85,7 @@ class AuditPage:
             self.record,
             self.table,
             self.row,
-            self.plot,
+            self.maps,
         ]
         page.load(self._opened, None, view, **QUIET)
         # One event for both, so that a slow first answer never replaces the chosen plan's.
@@ -98,7 +100,8 @@ class AuditPage:
         self.start.click(self._started, self.plan, view, **QUIET)
         self.resume.click(self._resumed, self.shown, view, **QUIET)
         self.stop.click(self._stopped, None, self.stop, **QUIET)
-        self.table.pick(self._picked, self.shown, [self.row, self.table], **QUIET)
+        for rows in (self.table, self.maps):
+            rows.pick(self._picked, self.shown, [self.row, self.table, self.maps], **QUIET)
 
     def _plan(self, name: str) -> Plan:
         services = self._services
@@ -213,7 +216,7 @@ class AuditPage:
             *(gr.DownloadButton(visible=False),) * 2,
             scores_card.table(result) if result and rows else _waiting(first),
             "" if first else gr.skip(),
-            scores_card.plot(result) if result and rows else gr.skip(),
+            scores_card.maps(result) if result and rows else gr.skip(),
         )
 
     def _total(self, audit_id: str) -> int:
@@ -241,14 +244,14 @@ class AuditPage:
             record.write_text(json.dumps(document(result), indent=2), encoding="utf-8")
         return report, record
 
-    async def _picked(self, event: gr.EventData, audit_id: str) -> tuple[Any, Any]:
+    async def _picked(self, event: gr.EventData, audit_id: str) -> tuple[Any, Any, Any]:
         result = self._services.findings.audit(audit_id)
         which = str(event.which)
         if result is None or not which.isdecimal() or int(which) >= len(result.scores):
-            return gr.skip(), gr.skip()
+            return gr.skip(), gr.skip(), gr.skip()
         score = result.scores[int(which)]
         card = await asyncio.to_thread(row_card.card, result, score)
-        return card, scores_card.table(result, which)
+        return card, scores_card.table(result, which), scores_card.maps(result, which)
 
 
 def _waiting(first: bool) -> Any:

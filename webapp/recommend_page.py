@@ -9,18 +9,14 @@ import gradio as gr
 
 from audit.changes import short_name
 from audit.recommendation import recommend, stale
-from audit.score import Audit, Goal, Recommendation
+from audit.score import Audit, Recommendation
 from core.optimization import Configuration
 from webapp.scores_card import names
 from webapp.services import Services
 from webapp.shell import QUIET
-from webapp.words import chip
+from webapp.wish_form import Wish, WishForm, wish_of
+from webapp.words import AXIS_NAMES, chip
 
-WISHES: Mapping[Goal, str] = {
-    "exact": "Exactly the same pictures",
-    "same-look": "Pictures that look the same",
-    "fastest": "As fast as possible",
-}
 EMPTY = (
     '<section class="sp-card"><div class="sp-empty" id="no-audit"><h2>Nothing to recommend yet</h2>'
     "<p>A recommendation here is never a guess: it rests on an audit of this machine with this "
@@ -44,20 +40,7 @@ class RecommendPage:
         )
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=280):
-                self.goal = gr.Radio(
-                    [(words, goal) for goal, words in WISHES.items()],
-                    value="same-look",
-                    label="What matters to you?",
-                    elem_id="goal",
-                    elem_classes="sp-wishes",
-                )
-                self.memory = gr.Textbox(
-                    label="Memory limit in GB (optional)",
-                    value="",
-                    placeholder="no limit",
-                    max_lines=1,
-                    elem_id="memory",
-                )
+                self.wish = WishForm(services.platform.memory_bytes)
                 self.audit = gr.Dropdown(
                     [], value=None, label="Resting on", visible=False, elem_id="resting"
                 )
@@ -65,6 +48,7 @@ class RecommendPage:
                 self.answer = gr.HTML(
                     "", apply_default_css=False, js_on_load=None, elem_id="answer"
                 )
+        self.wished = gr.State(Wish())
 
     def connect(self, page: gr.Blocks) -> None:
         """Wire the events: every change answers at once, so there is no button to press.
@@ -72,25 +56,36 @@ class RecommendPage:
         Opening the page only chooses the audit, whose change then answers with what is chosen by
         that time: a quick visitor has already clicked.
         """
-        wish: Any = [self.goal, self.memory, self.audit]
-        page.load(self._opened, None, [self.audit, self.answer], **QUIET)
-        for event in (self.goal.input, self.memory.change, self.audit.change):
-            event(self._answered, wish, self.answer, trigger_mode="always_last", **QUIET)
+        page.load(self._opened, None, [self.audit, self.wished, self.answer], **QUIET)
+        self.wish.wish(
+            self._wished,
+            self.audit,
+            [self.wished, self.answer],
+            trigger_mode="always_last",
+            **QUIET,
+        )
+        self.audit.change(self._answered, [self.wished, self.audit], self.answer, **QUIET)
 
-    async def _opened(self) -> tuple[Any, Any]:
+    async def _opened(self, request: gr.Request) -> tuple[Any, Any, Any]:
         audits = await asyncio.to_thread(self._judged)
+        asked = dict(request.query_params)
+        wish = wish_of(asked) if asked else gr.skip()
         if not audits:
-            return gr.skip(), EMPTY
+            return gr.skip(), wish, EMPTY
         choices = [(_called(audit), audit.audit_id) for audit in audits]
         best = audits[0].audit_id
-        return gr.Dropdown(choices, value=best, visible=len(audits) > 1), gr.skip()
+        return gr.Dropdown(choices, value=best, visible=len(audits) > 1), wish, gr.skip()
+
+    async def _wished(self, event: gr.EventData, audit_id: str | None) -> tuple[Wish, str]:
+        wish = wish_of({name: getattr(event, name) for name in ("goal", "far", "memory", "hold")})
+        return wish, await self._answered(wish, audit_id)
 
     def _judged(self) -> tuple[Audit, ...]:
         return self._services.findings.judged(self._services.platform, self._services.model)
 
-    async def _answered(self, goal: Goal, memory: str, audit_id: str | None) -> str:
+    async def _answered(self, wish: Wish, audit_id: str | None) -> str:
         try:
-            limit = _bytes(memory)
+            limit = wish.memory_bytes
         except ValueError as error:
             return f'<p class="sp-alert sp-bad" role="alert">{escape(str(error))}</p>'
         judged = await asyncio.to_thread(self._judged)
@@ -100,32 +95,20 @@ class RecommendPage:
             return EMPTY
         answer = recommend(
             audit.scores,
-            goal,
+            wish.goal,
             baseline=audit.baseline,
             max_memory_bytes=limit,
+            farthest=wish.farthest,
+            must_hold=wish.must_hold,
             platform_fingerprint=audit.platform.fingerprint,
             audit_id=audit.audit_id,
         )
-        return card(audit, answer, _warnings(audit, answer, self._services))
+        return card(audit, answer, _warnings(audit, answer, wish, self._services))
 
 
 def _called(audit: Audit) -> str:
     unfinished = "" if audit.complete else ", not complete"
     return f"plan {audit.plan}, {audit.started_at[:16].replace('T', ' ')}{unfinished}"
-
-
-def _bytes(text: str) -> int | None:
-    """GB as somebody types them. Raises ValueError with a sentence for that person."""
-    plain = text.strip().lower().removesuffix("gb").strip().replace(",", ".")
-    if not plain:
-        return None
-    try:
-        value = float(plain)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < 1e6:
-        raise ValueError(f"A memory limit is a number of GB, for example 8; not {text.strip()!r}.")
-    return int(value * 1e9)
 
 
 def card(audit: Audit, answer: Recommendation, warnings: tuple[str, ...] = ()) -> str:
@@ -136,7 +119,8 @@ def card(audit: Audit, answer: Recommendation, warnings: tuple[str, ...] = ()) -
     head = (
         f'<h2 class="sp-answer">{escape(_title(audit, answer))}</h2>'
         if answer.key is not None
-        else '<h2 class="sp-answer">Nothing qualifies</h2>'
+        else '<h2 class="sp-answer">No setting meets all of that</h2><p class="sp-hint">'
+        "Loosen one of your answers: each setting’s reason stands below.</p>"
     )
     use = ""
     if answer.key is not None:
@@ -188,8 +172,16 @@ def _losers(answer: Recommendation, called: Mapping[str, str]) -> str:
     )
 
 
-def _warnings(audit: Audit, answer: Recommendation, services: Services) -> tuple[str, ...]:
+def _warnings(
+    audit: Audit, answer: Recommendation, wish: Wish, services: Services
+) -> tuple[str, ...]:
     said = []
+    tried = {axis for score in audit.scores for axis, v in score.determinism.items() if v.trials}
+    if unknown := [AXIS_NAMES[axis] for axis in wish.must_hold if axis not in tried]:
+        said.append(
+            f"This audit did not try {', '.join(unknown)} on any setting, so nobody knows: run a "
+            "plan that does, or undo that answer."
+        )
     if old := stale(answer, services.platform):
         said.append(f"Out of date: {old}. Run an audit here before you rely on it.")
     if audit.model_digest != services.model.digest:

@@ -1,19 +1,16 @@
 """One row of an audit up close: its evidence, its pictures beside the baseline's, its witnesses."""
 
 from html import escape
-from pathlib import Path
 
 from audit.drift import worst_first
 from audit.evidence import evidence
-from audit.pictures import GAIN, data_uri, difference_map, load_picture
 from audit.score import Audit, Comparison, Score, Witness
 from audit.units import similarity
-from webapp.run_card import url
+from core.optimizations import SLOTS
+from webapp.comparer import Pair, comparer
+from webapp.run_card import effects
 from webapp.scores_card import names
-from webapp.words import AXIS_NAMES, DRIFT_TONES, chip
-
-SHOWN = 3
-"""Pictures shown at first, the worst ones; the others are a click away."""
+from webapp.words import AXIS_NAMES, DRIFT_TONES
 
 
 def card(audit: Audit, score: Score) -> str:
@@ -31,8 +28,10 @@ def card(audit: Audit, score: Score) -> str:
             "Use these settings</a></p>"
         )
     return (
-        f'<section class="sp-card" id="row"><h2 class="sp-title">{escape(title)}</h2>{warnings}'
-        f'<ul class="sp-list">{sentences}</ul>{use}{_witnesses(score)}{_pictures(score)}</section>'
+        '<section class="sp-card" id="row"><h2 class="sp-title" tabindex="-1">'
+        f"{escape(title)}</h2>{warnings}"
+        f'<ul class="sp-list">{sentences}</ul>{use}{_kernels(score)}'
+        f"{_pictures(audit, score)}{_witnesses(audit, score)}</section>"
     )
 
 
@@ -40,76 +39,60 @@ def _key(score: Score) -> str:
     return escape(score.key.replace(" ", "+"))
 
 
-def _pictures(score: Score) -> str:
+def _pictures(audit: Audit, score: Score) -> str:
     if score.drift is None:
         return ""
-    ordered = worst_first(score.drift)
-    first = "".join(_pair(comparison) for comparison in ordered[:SHOWN])
-    rest = "".join(_pair(comparison) for comparison in ordered[SHOWN:])
-    more = (
-        f'<details><summary class="sp-note">{len(ordered) - SHOWN} more</summary>{rest}</details>'
-        if rest
-        else ""
-    )
-    return f'<h3 class="sp-title">Beside the baseline, the worst first</h3>{first}{more}'
+    pairs = [_pair(comparison) for comparison in worst_first(score.drift)]
+    label = "Baseline and this setting"
+    shown = comparer(pairs, ("baseline", "this setting"), (audit.width, audit.height), label)
+    return f'<h3 class="sp-title">Beside the baseline, the worst first</h3>{shown}'
 
 
-def _pair(comparison: Comparison) -> str:
-    same = comparison.verdict == "bit-exact"
+def _pair(comparison: Comparison) -> Pair:
     figures = (
         "every pixel equal"
-        if same
+        if comparison.verdict == "bit-exact"
         else f"SSIM {similarity(comparison.ssim)}, worst tile "
-        f"{similarity(comparison.ssim_worst_tile)}, channels up to {comparison.max_abs} of 255"
+        f"{similarity(comparison.ssim_worst_tile)}, ΔE2000 up to "
+        f"{comparison.delta_e_worst_tile:.1f} in a tile, channels up to {comparison.max_abs} of 255"
     )
+    return Pair(
+        first=comparison.baseline_picture,
+        second=comparison.candidate_picture,
+        word=comparison.verdict,
+        tone=DRIFT_TONES[comparison.verdict],
+        caption=f"{comparison.prompt}, seed {comparison.seed}: {figures}",
+    )
+
+
+def _witnesses(audit: Audit, score: Score) -> str:
+    return "".join(
+        f'<h3 class="sp-title">Broken: {AXIS_NAMES[axis]}</h3>'
+        f"{_witness(audit, verdict.witness, AXIS_NAMES[axis])}"
+        for axis, verdict in score.determinism.items()
+        if verdict.witness is not None
+    )
+
+
+def _witness(audit: Audit, witness: Witness, axis: str) -> str:
+    step = witness.first_differing_step
+    parts = f"; they part at step {step}" if step else "; their noise differs" if step == 0 else ""
+    pair = Pair(
+        first=witness.picture_a,
+        second=witness.picture_b,
+        word="witness",
+        tone="bad",
+        caption=f"{witness.prompt}, seed {witness.seed}: {witness.difference}{parts}",
+    )
+    size = (audit.width, audit.height)
+    return comparer([pair], ("one time", "another time"), size, f"Witness: {axis}")
+
+
+def _kernels(score: Score) -> str:
+    """What was counted while it ran, behind a click."""
+    if score.effective is None:
+        return ""
     return (
-        f'<div class="sp-pair">{chip(comparison.verdict, DRIFT_TONES[comparison.verdict])} '
-        f'<span class="sp-note">{escape(comparison.prompt)}, seed {comparison.seed}: {figures}'
-        f"</span>{strip(comparison.baseline_picture, comparison.candidate_picture, 'this setting')}"
-        "</div>"
+        '<details class="sp-more" id="kernels"><summary>What really ran: operators and counts'
+        f"</summary>{effects(score.effective, SLOTS, '')}</details>"
     )
-
-
-def _witnesses(score: Score) -> str:
-    parts = []
-    for axis, verdict in score.determinism.items():
-        if verdict.witness is not None:
-            parts.append(
-                f'<h3 class="sp-title">Broken: {AXIS_NAMES[axis]}</h3>{_witness(verdict.witness)}'
-            )
-    return "".join(parts)
-
-
-def _witness(witness: Witness) -> str:
-    return (
-        f'<div class="sp-pair"><span class="sp-note">{escape(witness.prompt)}, seed '
-        f"{witness.seed}: {escape(witness.difference)}</span>"
-        f"{strip(witness.picture_a, witness.picture_b, 'another time', 'one time')}</div>"
-    )
-
-
-def strip(first: Path | None, second: Path | None, name: str, start: str = "baseline") -> str:
-    """Two pictures and what is between them, amplified."""
-    try:
-        apart = (
-            data_uri(difference_map(load_picture(first), load_picture(second)))
-            if first and second
-            else ""
-        )
-    except (OSError, ValueError):
-        apart = ""
-    shown = (
-        (start, url(first) if first and first.is_file() else ""),
-        (name, url(second) if second and second.is_file() else ""),
-        (f"difference × {GAIN}", apart),
-    )
-    return f'<div class="sp-strip">{"".join(_figure(name, source) for name, source in shown)}</div>'
-
-
-def _figure(name: str, source: str) -> str:
-    picture = (
-        f'<img class="sp-crisp" src="{escape(source)}" alt="{escape(name)}">'
-        if source
-        else '<span class="sp-gone">no file</span>'
-    )
-    return f"<figure>{picture}<figcaption>{escape(name)}</figcaption></figure>"

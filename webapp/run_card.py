@@ -9,7 +9,7 @@ from urllib.parse import quote
 from audit.units import gigabytes
 from core.optimization import Slot
 from core.request import Request
-from core.run import Effect, Memory, Picture, Run, SlotEffect
+from core.run import Effect, Effective, Memory, Picture, Run, SlotEffect
 from webapp.jobs import Ticket
 from webapp.words import Tone, about, chip, seconds, short
 
@@ -70,7 +70,7 @@ def working(ticket: Ticket, device_taken_by: str = "") -> str:
     preview = ""
     if event is not None and event.preview_png is not None:
         source = f"data:image/png;base64,{b64encode(event.preview_png).decode()}"
-        preview = f"<figure>{image(source, request, 'Preview')}</figure>"
+        preview = f"<figure>{image(source, request, 'Preview', soft=True)}</figure>"
     return (
         f'<div class="sp-card sp-stage sp-working" data-run="{escape(ticket.job.id)}">{preview}'
         f'<div class="sp-progress"><p role="status"><span>{escape(words)}</span>'
@@ -104,14 +104,20 @@ def facts(run: Run, slots: Sequence[Slot]) -> str:
         return ""
     return (
         f'<section class="sp-card"><h2 class="sp-title">What really acted</h2>'
-        f"{_effects(run, slots)}</section>"
+        f"{effects(run.effective, slots, 'effective')}</section>"
         f'<section class="sp-card"><h2 class="sp-title">What it took</h2>{_took(run)}</section>'
     )
 
 
-def image(source: str, request: Request, what: str, *, lazy: bool = False) -> str:
-    """A picture of a request; small ones keep their pixels sharp when they are enlarged."""
-    crisp = ' class="sp-crisp"' if max(request.width, request.height) < _CRISP_BELOW else ""
+def image(
+    source: str, request: Request, what: str, *, lazy: bool = False, soft: bool = False
+) -> str:
+    """A picture of a request; small ones keep their pixels sharp when they are enlarged.
+
+    A preview is soft: its few pixels are an estimate, which sharp edges would belie.
+    """
+    small = max(request.width, request.height) < _CRISP_BELOW
+    crisp = ' class="sp-crisp"' if small and not soft else ""
     later = ' loading="lazy"' if lazy else ""
     return (
         f'<img src="{escape(source)}" alt="{what}: {escape(request.prompt)}"{crisp}{later} '
@@ -131,19 +137,21 @@ def _advice(run: Run) -> str:
     return "Press Generate to try again; if it fails again, go back to the defaults."
 
 
-def _effects(run: Run, slots: Sequence[Slot]) -> str:
+def effects(effective: Effective, slots: Sequence[Slot], name: str) -> str:
+    """What each setting did, with what was counted; what did not act comes first."""
     labels = {slot.name: slot.label for slot in slots}
-    quiet = [effect for effect in run.effective.slots if effect.effect == "applied"]
-    loud = [effect for effect in run.effective.slots if effect.effect != "applied"]
+    quiet = [effect for effect in effective.slots if effect.effect == "applied"]
+    loud = [effect for effect in effective.slots if effect.effect != "applied"]
     notes = "".join(
-        f'<p class="sp-alert"><b>Note.</b> {escape(note)}</p>' for note in run.effective.notes
+        f'<p class="sp-alert"><b>Note.</b> {escape(note)}</p>' for note in effective.notes
     )
-    if not run.effective.slots:
+    if not effective.slots:
         return f'{notes}<p class="sp-hint">Nothing was asked for beyond plain computing.</p>'
     rows = "".join(_effect(effect, labels) for effect in (*loud, *quiet))
     headings = "".join(f'<th scope="col">{heading}</th>' for heading in HEADINGS)
+    identity = f' id="{name}"' if name else ""
     return (
-        f'{notes}<div class="sp-scroll"><table class="sp-table sp-stack" id="effective"><thead>'
+        f'{notes}<div class="sp-scroll"><table class="sp-table sp-stack"{identity}><thead>'
         f"<tr>{headings}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 

@@ -5,10 +5,11 @@ from html import escape
 from audit.changes import short_name
 from audit.plots import NARROW, WIDE, speed_against_drift
 from audit.score import Audit, Score
-from audit.units import gigabytes, interval, similarity
+from audit.units import counted, gigabytes, interval, similarity
 from core.optimization import Configuration
+from webapp.heat_map import heat_map
 from webapp.run_card import EFFECT_WORDS
-from webapp.words import axis_chips, chip, drift_chip, placebo_of, speed_chip
+from webapp.words import chip, drift_chip, placebo_of, repeats_chip, speed_chip
 
 HEADINGS = ("Setting", "Repeats bit for bit", "Drift from the baseline", "Time", "Memory")
 
@@ -39,17 +40,20 @@ def table(audit: Audit, picked: str = "") -> str:
         '<p class="sp-hint">Pick a row to see its pictures and its evidence.</p>'
         f'<div class="sp-scroll"><table class="sp-table sp-stack" id="scores"><thead><tr>{headings}'
         f"</tr></thead><tbody>{rows}</tbody></table></div>"
-        f"{''.join(_unavailable(score, called[score.key]) for score in missing)}</section>"
+        f"{_unavailable(missing, called)}</section>"
     )
+
+
+def maps(audit: Audit, picked: str = "") -> str:
+    """All rows at a glance: settings by axes, and speed against drift."""
+    return heat_map(audit, names(audit), picked) + plot(audit)
 
 
 def plot(audit: Audit) -> str:
     """Speed against drift; empty before anything was both compared and timed."""
     called = names(audit)
-    wide, narrow = (
-        speed_against_drift(audit.scores, audit.baseline, called, layout)
-        for layout in (WIDE, NARROW)
-    )
+    wide = speed_against_drift(audit.scores, audit.baseline, _with_memory(audit, called), WIDE)
+    narrow = speed_against_drift(audit.scores, audit.baseline, called, NARROW)
     if not wide:
         return ""
     return (
@@ -58,6 +62,14 @@ def plot(audit: Audit) -> str:
         "Filled marks are worth choosing between; a cross was not shown to repeat. "
         f"In the grey column a difference in time means nothing.</p>{wide}{narrow}</section>"
     )
+
+
+def _with_memory(audit: Audit, called: dict[str, str]) -> dict[str, str]:
+    peaks = {score.key: score.peak_memory_bytes for score in audit.scores if not score.placebo}
+    return {
+        key: f"{name}, {gigabytes(peak)}" if (peak := peaks.get(key)) else name
+        for key, name in called.items()
+    }
 
 
 def _row(audit: Audit, score: Score, name: str, picked: str) -> str:
@@ -74,7 +86,7 @@ def _row(audit: Audit, score: Score, name: str, picked: str) -> str:
         beside += f" {chip('runs failed', 'bad', score.failures[0])}"
     cells = (
         f'<button type="button">{escape(label)}</button> {beside}',
-        axis_chips(score),
+        repeats_chip(score),
         chip("the baseline", "mine") if is_baseline else _drift(score),
         "1" if is_baseline else _time(score, audit),
         "" if score.peak_memory_bytes is None else gigabytes(score.peak_memory_bytes),
@@ -111,8 +123,15 @@ def _reason(score: Score) -> str:
     return next((slot.reason for slot in slots if slot.effect == score.effect), "")
 
 
-def _unavailable(score: Score, name: str) -> str:
+def _unavailable(missing: list[Score], called: dict[str, str]) -> str:
+    """What this machine cannot do, folded away where it is much."""
+    if not missing:
+        return ""
+    lines = "".join(
+        f"<li><b>{escape(called[score.key])}</b>: {escape(score.why_not)}</li>" for score in missing
+    )
     return (
-        f'<p class="sp-hint sp-missing"><b>{escape(name)}</b> cannot run here: '
-        f"{escape(score.why_not)}</p>"
+        f'<details class="sp-more"{" open" if len(missing) == 1 else ""}><summary>'
+        f"{counted(len(missing), 'setting')} cannot run here</summary>"
+        f'<ul class="sp-list sp-hint">{lines}</ul></details>'
     )

@@ -1,4 +1,4 @@
-"""One control per slot, made from the slots themselves.
+"""One control per slot, made from the slots themselves: the usual ones first, the others folded.
 
 Gradio's dropdown cannot grey one choice or say why, so this is a form of native radio buttons:
 the browser then gives keyboard, focus and screen readers for nothing. What cannot run here stays
@@ -13,6 +13,9 @@ import gradio as gr
 
 from core.optimization import Optimization, Parameter, Slot
 from core.platforms import Platform
+
+COMMON = ("attention", "token-merging", "min-sigma", "precision")
+"""Slots that most people turn; a slot that is not named here waits in a fold of its own."""
 
 WhyNot = Callable[[Optimization, Platform], "str | None"]
 
@@ -37,8 +40,11 @@ const paint = () => {
       box.querySelector("output").textContent = Number(box.querySelector("input").value);
     }
   }
-  element.querySelector("[data-count]").textContent =
-    changed ? `${changed} changed` : "defaults";
+  const count = (number) => (number ? `${number} changed` : "defaults");
+  element.querySelector("[data-count]").textContent = count(changed);
+  for (const group of element.querySelectorAll(".sp-group [data-some]")) {
+    group.textContent = count(group.closest(".sp-group").querySelectorAll(".sp-changed").length);
+  }
   element.querySelector("[data-reset]").disabled = !changed;
 };
 const choose = (settings) => {
@@ -69,7 +75,11 @@ watch("value", () => {
   if (JSON.stringify(props.value) === mine) return;
   choose(props.value ?? {});
   const outer = element.querySelector("details");
-  if (element.querySelector(".sp-changed")) outer.open = true;
+  const mine = [...element.querySelectorAll(".sp-changed")];
+  if (mine.length) outer.open = true;
+  for (const group of element.querySelectorAll(".sp-group")) {
+    group.open ||= Boolean(group.querySelector(".sp-changed"));
+  }
 });
 choose(props.value ?? {});
 """
@@ -108,16 +118,48 @@ def accepted(value: object, slots: Sequence[Slot]) -> Mapping[str, str]:
 
 
 def markup(slots: Sequence[Slot], platform: Platform, why_not: WhyNot) -> str:
-    """The whole form, folded; every slot folded in it."""
-    inner = "".join(_slot(slot, platform, why_not) for slot in slots)
+    """The whole form, folded; every slot folded in it.
+
+    A slot of which nothing but the default can run here stands at the end, with its reasons.
+    """
+    common: list[str] = []
+    more: list[str] = []
+    absent: list[str] = []
+    for slot in sorted(slots, key=_place):
+        place = common if slot.name in COMMON else more
+        if not _has_choice(slot, platform, why_not):
+            place = absent
+        place.append(_slot(slot, platform, why_not))
     return (
         '<details class="sp-fold"><summary><span>Speed and memory</span>'
         '<span class="sp-note" data-count>defaults</span></summary>'
         '<p class="sp-hint">How the picture is computed. Some of these change the picture a '
         "little; the audit measures how much.</p>"
-        f"{inner}"
+        f"{''.join(common)}{_group('More settings', more, 'defaults')}"
+        f"{_group('Not on this machine', absent, str(len(absent)))}"
         '<button type="button" class="sp-plain" data-reset disabled>Back to defaults</button>'
         "</details>"
+    )
+
+
+def _place(slot: Slot) -> int:
+    return COMMON.index(slot.name) if slot.name in COMMON else len(COMMON)
+
+
+def _has_choice(slot: Slot, platform: Platform, why_not: WhyNot) -> bool:
+    default = slot.default(platform).split(":")[0]
+    return any(
+        option.name != default and why_not(option, platform) is None for option in slot.options
+    )
+
+
+def _group(title: str, slots: Sequence[str], note: str) -> str:
+    if not slots:
+        return ""
+    kind = " data-some" if note == "defaults" else ""
+    return (
+        f'<details class="sp-group"><summary><span>{title}</span>'
+        f'<span class="sp-note"{kind}>{note}</span></summary>{"".join(slots)}</details>'
     )
 
 

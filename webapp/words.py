@@ -96,6 +96,23 @@ def axis_chips(score: Score) -> str:
     return " ".join(chips) or chip("not tried", "quiet")
 
 
+def repeats_chip(score: Score) -> str:
+    """All axes in one chip: the broken ones by name, else how many held in how many trials."""
+    tried = [axis for axis in AXES if axis in score.determinism and score.determinism[axis].trials]
+    if not tried:
+        return chip("not tried", "quiet")
+    told = " ".join(axis_sentence(axis, score.determinism[axis]) for axis in tried)
+    words = {axis: score.determinism[axis].verdict for axis in tried}
+    if broken := [AXIS_NAMES[axis] for axis in tried if words[axis] == "broken"]:
+        return chip(f"broken: {', '.join(broken)}", "bad", told)
+    held = [axis for axis in tried if words[axis] == "held"]
+    if not held:
+        return chip("unverified: too few trials", "care", told)
+    fewest = min(score.determinism[axis].trials for axis in held)
+    axes = "1 axis" if len(held) == 1 else f"{len(held)} axes"
+    return chip(f"held on {axes}, {fewest} trials", "good", told)
+
+
 def drift_chip(drift: Drift | None) -> str:
     if drift is None:
         return chip("not compared", "quiet")
