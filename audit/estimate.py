@@ -5,7 +5,9 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from audit.plan import PlannedRun
+from core.request import Request
 from core.run import Run
+from core.samplers import find
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +16,7 @@ class Costs:
     AVX-512 a row's step takes two thirds. Elsewhere `measured` knows better."""
 
     row_step: float = 0.065
-    """One denoising step for one row of the UNet's batch; guidance doubles the rows."""
+    """One denoising step for one row of the UNet's batch; guidance doubles the rows, Heun too."""
     picture: float = 0.1
     """The rest of a picture: encoding, decoding, saving, storing."""
     forked: float = 0.4
@@ -62,7 +64,7 @@ def measured(runs: Iterable[Run], costs: Costs | None = None) -> Costs | None:
     steps, rests = list[float](), list[float]()
     for run in runs:
         if run.outcome == "ok" and run.timings.steps:
-            rows = sum(2 if r.guidance_scale > 1 else 1 for r in run.job.requests)
+            rows = sum(_rows(request) for request in run.job.requests)
             steps.append(median(run.timings.steps) / rows)
             rest = run.timings.encode + run.timings.decode + run.timings.save
             rests.append(rest / len(run.job.requests))
@@ -74,6 +76,11 @@ def measured(runs: Iterable[Run], costs: Costs | None = None) -> Costs | None:
 def _seconds(run: PlannedRun, costs: Costs) -> float:
     threads = 1.5 if run.role == "threads" else 1.0
     return threads * sum(
-        costs.picture + costs.row_step * r.num_inference_steps * (2 if r.guidance_scale > 1 else 1)
-        for r in run.job.requests
+        costs.picture + costs.row_step * request.num_inference_steps * _rows(request)
+        for request in run.job.requests
     )
+
+
+def _rows(request: Request) -> int:
+    """Rows that the UNet computes in one denoising step."""
+    return find(request.sampler).calls_per_step * (2 if request.guidance_scale > 1 else 1)

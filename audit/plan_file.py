@@ -14,7 +14,7 @@ from core.optimization import Configuration
 from core.optimizations import availability, chosen, configure
 from core.platforms import Platform
 from core.request import Model, Request
-from core.samplers import SAMPLERS
+from core.samplers import find
 
 PROMPTS = Path(__file__).resolve().parents[1] / "data" / "prompts.toml"
 """The shipped prompts, which a plan names."""
@@ -186,7 +186,7 @@ def _requests(
             height=file.request.height,
             num_inference_steps=file.request.num_inference_steps,
             guidance_scale=file.request.guidance_scale,
-            sampler=file.request.sampler,
+            sampler=find(file.request.sampler).name,
         )
         for n, prompt in enumerate(wanted)
     )
@@ -199,9 +199,10 @@ def _mistakes(file: _PlanFile, named: dict[str, _Prompt]) -> Iterable[str]:
             yield f"clusters.prompts: no prompt is called {name!r}; there are {', '.join(named)}"
     if not named:
         yield "there is no prompt: add a [[prompt]] table"
-    if file.request.sampler.lower() not in {sampler.name.lower() for sampler in SAMPLERS}:
-        known = ", ".join(sampler.name for sampler in SAMPLERS)
-        yield f"request.sampler: no sampler is called {file.request.sampler!r}; there are {known}"
+    try:
+        find(file.request.sampler)
+    except ValueError as error:
+        yield f"request.sampler: {error}"
     sessions = 1 if file.timing.sessions == "clusters" else file.timing.sessions
     if file.timing.blocks and sessions > file.timing.blocks:
         yield (

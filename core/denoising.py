@@ -5,12 +5,11 @@ from typing import Any
 
 import torch
 
-from core import noise
+from core import noise, samplers
 from core.finite import require_finite
 from core.measurement import Stopwatch
 from core.preview import Preview
 from core.request import Job, StepEvent, Watch
-from core.samplers import scheduler_for
 
 
 class Cancelled(Exception):
@@ -29,30 +28,35 @@ def denoise(
     """Initial noise (float32, on the CPU) and final latents, both (pictures, channels, height/f,
     width/f), and digests by step and picture. Raises Cancelled when the watch says stop.
 
+    A step is one of `num_inference_steps`; Heun calls the UNet twice in each but the last. Hooks
+    and the watch are asked before every call; events, seconds and digests come after every step.
+
     `embeddings`: (rows, tokens, width), the unconditional rows first where there is guidance.
     """
     first = job.requests[0]
     count = len(job.requests)
     device, dtype = pipeline.device, embeddings.dtype
-    scheduler = scheduler_for(first.sampler, pipeline.scheduler.config)
+    scheduler = samplers.scheduler_for(first.sampler, pipeline.scheduler.config)
     scheduler.set_timesteps(first.num_inference_steps, device=device)
+    sigmas = samplers.sigmas(scheduler)
     factor = pipeline.vae_scale_factor
     shape = (
         pipeline.unet.config.in_channels,
         first.height // factor,
         first.width // factor,
     )
-    start = noise.initial_noise([request.seed for request in job.requests], shape)
+    generators = noise.generators([request.seed for request in job.requests])
+    fresh = {"generator": generators} if samplers.find(first.sampler).ancestral else {}
+    start = noise.initial_noise(generators, shape)
     latents = start.to(device, dtype) * scheduler.init_noise_sigma
     if job.conditions.nudge is not None:
         latents = noise.nudge(latents, job.conditions.nudge)
     steps: list[list[str]] = []
-    began = stopwatch.now()
-    for i, timestep in enumerate(scheduler.timesteps):
+    began, began_call = stopwatch.now(), 0
+    for call, timestep in enumerate(scheduler.timesteps):
         if watch.cancelled():
             raise Cancelled
-        sigma = float(scheduler.sigmas[i])
-        guided = first.guidance_scale > 1 and hook.guided(i, sigma)
+        guided = first.guidance_scale > 1 and hook.guided(call, sigmas[call])
         rows = embeddings if guided else embeddings[-count:]
         model_input = torch.cat([latents] * 2) if guided else latents
         prediction = pipeline.unet(
@@ -67,21 +71,25 @@ def denoise(
         if guided:
             negative, positive = prediction.chunk(2)
             prediction = negative + first.guidance_scale * (positive - negative)
-        moved = scheduler.step(prediction, timestep, latents, return_dict=False)
-        latents, estimate = moved[0], moved[-1]
-        require_finite(latents, f"Step {i + 1} of {len(scheduler.timesteps)}")
+        moved = scheduler.step(prediction, timestep, latents, **fresh, return_dict=False)
+        latents = moved[0]
+        if (call + 1) % scheduler.order and call + 1 < len(sigmas):
+            continue
+        step, of = len(stopwatch.steps) + 1, -(-len(sigmas) // scheduler.order)
+        require_finite(latents, f"Step {step} of {of}")
         if job.capture_steps:
             steps.append([noise.digest(row) for row in latents])
         ended = stopwatch.now()
         stopwatch.steps.append(ended - began)
+        estimate = samplers.estimate(scheduler, moved)
         watch.on_step(
             StepEvent(
-                step=i + 1,
-                num_inference_steps=len(scheduler.timesteps),
-                sigma=sigma,
+                step=step,
+                num_inference_steps=of,
+                sigma=sigmas[began_call],
                 seconds=ended - began,
                 preview_png=preview.png(pipeline.vae, estimate) if preview else None,
             )
         )
-        began = stopwatch.now()
+        began, began_call = stopwatch.now(), call + 1
     return start, latents, steps

@@ -21,6 +21,7 @@ from core.infotext import infotext
 from core.measurement import PeakMemory, Stopwatch
 from core.models import check
 from core.optimizations import applied
+from core.optimizations.unet_calls import watching_unet
 from core.picture_file import Texts, save
 from core.platforms import Platform, one_sentence
 from core.pool import Pool
@@ -108,7 +109,7 @@ class DiffusersEngine:
             record.threads = torch.get_num_threads()
             with stopwatch.stage("encode"):
                 embeddings = encode(pipeline, job.requests, guided, record)
-            with stopwatch.stage("denoise"):
+            with stopwatch.stage("denoise"), watching_unet(pipeline, record.see_unet_call):
                 start, latents, steps = denoise(
                     pipeline, job, watch, hook, embeddings, stopwatch, self._preview(pipeline, job)
                 )

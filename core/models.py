@@ -71,6 +71,8 @@ def check(request: Request) -> None:
             )
     if request.num_inference_steps < 1:
         raise ValueError("num_inference_steps must be at least 1.")
+    if request.num_inference_steps > samplers.MOST_STEPS:
+        raise ValueError(f"num_inference_steps must be at most {samplers.MOST_STEPS}.")
 
 
 def _component_files(path: Path) -> list[Path]:

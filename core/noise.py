@@ -1,4 +1,4 @@
-"""Initial latents: float32 from one CPU generator per picture, so that neighbours don't matter."""
+"""Noise: float32 from one CPU generator per picture, so that neighbours don't matter."""
 
 import hashlib
 from collections.abc import Sequence
@@ -6,17 +6,20 @@ from collections.abc import Sequence
 import torch
 
 
-def initial_noise(seeds: Sequence[int], shape: tuple[int, int, int]) -> torch.Tensor:
-    """Standard normal noise, float32 on the CPU, (len(seeds), *shape).
+def generators(seeds: Sequence[int]) -> list[torch.Generator]:
+    """A CPU generator per picture, as diffusers uses them when it is given a list."""
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
 
-    Each picture has a generator of its own, as diffusers does when it is given a list of them;
-    the same seed therefore starts from the same noise in any batch. Across instruction sets the
-    same seed is *not* bit-equal, so its digest is recorded.
+
+def initial_noise(
+    generators: Sequence[torch.Generator], shape: tuple[int, int, int]
+) -> torch.Tensor:
+    """Standard normal noise, float32 on the CPU, (len(generators), *shape).
+
+    Each picture has a generator of its own; the same seed therefore starts from the same noise in
+    any batch. Across instruction sets the same seed is *not* bit-equal, so its digest is recorded.
     """
-    rows = [
-        torch.randn((1, *shape), generator=torch.Generator().manual_seed(seed)) for seed in seeds
-    ]
-    return torch.cat(rows)
+    return torch.cat([torch.randn((1, *shape), generator=generator) for generator in generators])
 
 
 def nudge(latents: torch.Tensor, index: int) -> torch.Tensor:

@@ -30,8 +30,8 @@ class Parameter:
 class StepHook(Protocol):
     """What a patch may do inside the denoising loop."""
 
-    def guided(self, step: int, sigma: float) -> bool:
-        """Whether this step (from 0) evaluates the unconditional rows too."""
+    def guided(self, call: int, sigma: float) -> bool:
+        """Whether this UNet call (from 0, Heun makes two a step) gets the unconditional rows."""
 
 
 Patch = Callable[

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from core.run import Effect, Effective, SlotEffect
@@ -70,6 +71,7 @@ class Record:
         """Threads inside one operator, as they were when every setting stood."""
         self._slots: dict[str, SlotRecord] = {}
         self._notes: list[str] = []
+        self.unet_calls = 0
 
     def slot(self, name: str, requested: str) -> SlotRecord:
         return self._slots.setdefault(name, SlotRecord(name, requested))
@@ -78,8 +80,12 @@ class Record:
         if sentence not in self._notes:
             self._notes.append(sentence)
 
+    def see_unet_call(self, sample: torch.Tensor) -> None:
+        self.unet_calls += 1
+
     def freeze(self) -> Effective:
         return Effective(
             slots=tuple(record.freeze() for record in self._slots.values()),
             notes=tuple(self._notes),
+            unet_calls=self.unet_calls,
         )

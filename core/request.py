@@ -73,11 +73,13 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class StepEvent:
-    """Sent after a denoising step. `step` counts from 1 to `num_inference_steps`."""
+    """Sent after a denoising step. `step` counts from 1 to `num_inference_steps`; with samplers
+    that call the UNet twice in a step, such as Heun, both calls are one step."""
 
     step: int
     num_inference_steps: int
     sigma: float
+    """The noise level the step began at."""
     seconds: float
     """Wall time of this step."""
     preview_png: bytes | None = None
@@ -89,7 +91,7 @@ class Watch(Protocol):
     def on_step(self, event: StepEvent) -> None: ...
 
     def cancelled(self) -> bool:
-        """Asked before every step; True makes the engine stop, free and return `cancelled`."""
+        """Asked before every UNet call; True makes the engine stop, free and return `cancelled`."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ class Picture:
     pixels_sha256: str
     """RGB, uint8, (height, width, 3)."""
     step_sha256s: tuple[str, ...] = ()
-    """Latents after each step; empty when not captured."""
+    """Latents after each of `num_inference_steps` steps, whatever the number of UNet calls in it;
+    empty when not captured."""
     path: Path | None = field(default=None, compare=False)
     """The PNG, named by its own SHA-256 in the engine's picture folder. Not compared: its receipt
     also tells after how much other work, and in which kind of process, the picture was made."""
@@ -49,6 +50,8 @@ class Effective:
 
     slots: tuple[SlotEffect, ...] = ()
     notes: tuple[str, ...] = ()
+    unet_calls: int = 0
+    """Counted at the UNet while denoising: as many as steps, with Heun nearly twice as many."""
 
     def slot(self, name: str) -> SlotEffect | None:
         return next((s for s in self.slots if s.slot == name), None)

@@ -1,19 +1,75 @@
 """The names people know, and the diffusers scheduler behind each."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+MOST_STEPS = 500
+"""Half of the 1,000 timesteps that Stable Diffusion is trained on. Towards all of them schedules
+repeat timesteps: diffusers' UniPC then divides by zero, and its DDIM leaves the table."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
-    """A scheduler class, and what is set on top of the model's own scheduler config."""
+    """A scheduler class, and what is set on top of the model's own scheduler config.
+
+    What is not set here (the spacing of the timesteps, the kind of prediction) is the model's.
+    """
 
     name: str
     scheduler: str
     settings: dict[str, Any] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+    """Other spellings, as AUTOMATIC1111 and SD.Next write them. `DPM++ 2M` alone is none: there it
+    means Karras' schedule or not, depending on the version."""
+    ancestral: bool = False
+    """Whether every step adds fresh noise."""
+    calls_per_step: int = 1
+    """UNet calls in each step but the last."""
 
 
-SAMPLERS: tuple[Sampler, ...] = (Sampler(name="Euler", scheduler="EulerDiscreteScheduler"),)
+SAMPLERS: tuple[Sampler, ...] = (
+    Sampler(name="Euler", scheduler="EulerDiscreteScheduler", aliases=("k_euler",)),
+    Sampler(
+        name="Euler a",
+        scheduler="EulerAncestralDiscreteScheduler",
+        aliases=("Euler Ancestral", "k_euler_a", "k_euler_ancestral"),
+        ancestral=True,
+    ),
+    Sampler(
+        name="DPM++ 2M Karras",
+        scheduler="DPMSolverMultistepScheduler",
+        settings={
+            "algorithm_type": "dpmsolver++",
+            "solver_order": 2,
+            "solver_type": "midpoint",
+            "use_karras_sigmas": True,
+        },
+        aliases=("k_dpmpp_2m_ka",),
+    ),
+    Sampler(
+        name="DDIM",
+        scheduler="DDIMScheduler",
+        # As Stable Diffusion's own config has it, and AUTOMATIC1111 computes it; a config that a
+        # scheduler of another class saved lacks these, and diffusers' defaults would clip latents
+        # to -1..1. Its stride is constant, whatever the spacing: only `leading` agrees with that.
+        settings={
+            "clip_sample": False,
+            "set_alpha_to_one": False,
+            "steps_offset": 1,
+            "timestep_spacing": "leading",
+        },
+    ),
+    Sampler(name="Heun", scheduler="HeunDiscreteScheduler", aliases=("k_heun",), calls_per_step=2),
+    Sampler(name="LMS", scheduler="LMSDiscreteScheduler", aliases=("k_lms",)),
+    Sampler(
+        name="UniPC",
+        scheduler="UniPCMultistepScheduler",
+        settings={"predict_x0": True, "solver_order": 2, "solver_type": "bh2"},
+    ),
+)
 
 
 def scheduler_for(name: str, config: Any) -> Any:
@@ -25,9 +81,34 @@ def scheduler_for(name: str, config: Any) -> Any:
 
 
 def find(name: str) -> Sampler:
-    """The sampler of that name. Raises ValueError that lists the names where it is unknown."""
+    """The sampler of that name or alias, in any case. Raises ValueError that lists the names."""
+    wanted = " ".join(name.lower().split())
     for sampler in SAMPLERS:
-        if sampler.name.lower() == name.lower():
+        if wanted in (known.lower() for known in (sampler.name, *sampler.aliases)):
             return sampler
     known = ", ".join(sampler.name for sampler in SAMPLERS)
     raise ValueError(f"Unknown sampler {name!r}: choose one of {known}.")
+
+
+def sigmas(scheduler: Any) -> list[float]:
+    """The noise level of every UNet call, sqrt((1 - ᾱ) / ᾱ): one per entry of `timesteps`.
+
+    DDIM has none of its own, so that they follow from its timesteps. (AUTOMATIC1111 takes the
+    timestep itself for the sigma there, and for UniPC.)
+    """
+    calls = len(scheduler.timesteps)
+    if hasattr(scheduler, "sigmas"):
+        levels = scheduler.sigmas[:calls]
+    else:
+        kept = scheduler.alphas_cumprod[scheduler.timesteps.cpu()]
+        levels = ((1 - kept) / kept) ** 0.5
+    return [float(level) for level in levels]
+
+
+def estimate(scheduler: Any, moved: "tuple[torch.Tensor, ...]") -> "torch.Tensor":
+    """The denoised latents that the last `scheduler.step(…, return_dict=False)` reckoned with.
+
+    DPM++ and UniPC return the next latents alone and keep the estimate for their next steps.
+    """
+    found: torch.Tensor = moved[1] if len(moved) > 1 else scheduler.model_outputs[-1]
+    return found

@@ -44,6 +44,7 @@ def test_generate_makes_the_picture_it_reports(  # type: ignore[no-untyped-def]
         "generate", "a cat", "--model", str(tiny_model_path), "--width", "64", "--height", "96",
         "--num-inference-steps", "2", "--seed", "5", "--batch-size", "2",
         "--attention", "none", "--token-merging", "0.5", "--min-sigma", "all:15",
+        "--sampler", "heun",
         "--out", str(tmp_path / "cat.png"), "--db", str(tmp_path / "db" / "s.db"), "--json",
     )  # fmt: skip
     document = json.loads(out)
@@ -63,6 +64,7 @@ def test_generate_makes_the_picture_it_reports(  # type: ignore[no-untyped-def]
     }
     effects = {slot: effect["effect"] for slot, effect in document["effective"].items()}
     assert effects["attention"] == effects["token-merging"] == effects["min-sigma"] == "applied"
+    assert document["unet_calls"] == 3, "two a step with Heun, but for the last"
     assert document["peak_memory_bytes"] > 1e6
     assert document["seconds"]["denoise"] > 0
 
@@ -76,6 +78,7 @@ def test_generate_makes_the_picture_it_reports(  # type: ignore[no-untyped-def]
         (["generate", "x", "--model", "nowhere"], "No model at 'nowhere'"),
         (["generate", "x", "--out", "a.gif"], "--out takes a .png, .jpg or .webp"),
         (["generate", "x", "--sampler", "Magic"], "Unknown sampler 'Magic'"),
+        (["generate", "x", "--num-inference-steps", "501"], "at most 500"),
         (["generate"], "Missing argument"),
         (["generate", "x", "--seed", "many"], "valid integer"),
         (["audit", "--plan", "thorough"], "thorough"),

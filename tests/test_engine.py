@@ -76,7 +76,7 @@ def reference(model_path: Path, requests: tuple[Request, ...], dtype: torch.dtyp
         height=first.height,
         num_inference_steps=first.num_inference_steps,
         guidance_scale=first.guidance_scale,
-        latents=noise.initial_noise(seeds, shape).to(dtype),
+        latents=noise.initial_noise(noise.generators(seeds), shape).to(dtype),
     ).images
     return [hashlib.sha256(np.asarray(image).tobytes()).hexdigest() for image in images]
 

@@ -48,12 +48,12 @@ def test_steps_strictly_below_the_sigma_are_skipped(value: str, expected: list[i
     skipped, effect = min_sigma(value)
     assert skipped == expected
     assert effect.effect == "applied"
-    assert effect.counts["steps"] == len(SIGMAS)
-    assert effect.counts["steps_skipped"] == len(expected)
+    assert effect.counts["calls"] == len(SIGMAS)
+    assert effect.counts["calls_skipped"] == len(expected)
     assert effect.counts["unet_calls_unguided"] == len(expected)
     assert effect.counts.get("unet_calls_guided", 0) == len(SIGMAS) - len(expected)
     sigmas = {n: s for n, s in effect.counts.items() if n.startswith("sigma_of")}
-    assert sigmas == {f"sigma_of_skipped_step_{step:03d}": SIGMAS[step] for step in expected}
+    assert sigmas == {f"sigma_of_skipped_call_{step:03d}": SIGMAS[step] for step in expected}
 
 
 def test_no_step_below_the_sigma_names_the_smallest() -> None:
@@ -67,7 +67,7 @@ def test_alternate_never_skips_an_even_step() -> None:
     skipped, effect = min_sigma("alternate:0.7", sigmas=(5.0, 1.0, 0.1))
     assert skipped == []
     assert effect.effect == "none"
-    assert "only even steps" in effect.reason
+    assert "only even UNet calls" in effect.reason
     assert "0.1" in effect.reason
 
 
@@ -80,8 +80,8 @@ def test_without_guidance_there_is_nothing_to_skip() -> None:
 def test_a_loop_that_guides_all_the_same_is_found_out() -> None:
     _, effect = min_sigma("all:0.7", obey=False)
     assert effect.effect == "fell-back"
-    assert "4 steps" in effect.reason
-    assert "0 UNet calls" in effect.reason
+    assert "4 UNet calls were to skip" in effect.reason
+    assert "and 0 did" in effect.reason
 
 
 def test_without_a_hook_every_step_is_guided() -> None:

@@ -94,6 +94,13 @@ def test_a_plan_may_bring_its_own_prompts(written: Callable[[str], Plan]) -> Non
     assert written(text).requests[0].prompt == "a boat"
 
 
+def test_a_plans_sampler_has_one_name_however_it_is_written(
+    written: Callable[[str], Plan],
+) -> None:
+    plan = written(MINIMAL.replace("[clusters]", 'sampler = "euler ancestral"\n[clusters]'))
+    assert {request.sampler for request in plan.requests} == {"Euler a"}
+
+
 def test_a_candidate_stands_on_the_baseline(
     written: Callable[[str], Plan], platform: Platform
 ) -> None:
@@ -126,7 +133,10 @@ settings = { attention = "none" }
         (('"apple"', '"pear"'), "no prompt is called 'pear'; there are apple, panda"),
         (("name =", "nam ="), "name is missing"),
         (('name = "mine"', 'name = "mine'), "not a readable TOML file"),
-        (("height = 128", 'height = 128\nsampler = "Magic"'), "no sampler is called 'Magic'"),
+        (
+            ("height = 128", 'height = 128\nsampler = "Magic"'),
+            "request.sampler: Unknown sampler 'Magic'",
+        ),
         (("[clusters]", "[timing]\nsessions = 9\n[clusters]"), "9 sessions cannot share 4 blocks"),
         (
             ("[clusters]", '[[candidate]]\nsettings = { attention = "magic" }\n[clusters]'),
@@ -411,6 +421,16 @@ def test_an_estimate_counts_what_is_left() -> None:
     assert "processes, about" in str(whole)
     nothing = estimate(runs, done={run.identity for run in runs})
     assert (nothing.runs, nothing.processes, nothing.seconds) == (0, 0, 0)
+
+
+def test_a_sampler_that_calls_the_unet_twice_a_step_costs_twice_the_steps() -> None:
+    costs = Costs(row_step=1.0, picture=0.0, forked=0.0, exec=0.0)
+    heun = tuple(replace(request, sampler="Heun") for request in EVERYTHING.requests)
+    once, twice = (
+        estimate(expand(plan, PLATFORM), costs).seconds
+        for plan in (EVERYTHING, replace(EVERYTHING, requests=heun))
+    )
+    assert twice == pytest.approx(2 * once)
 
 
 def test_costs_follow_measured_runs() -> None:

@@ -14,6 +14,7 @@ from core.models import check, native_size, resolve
 from core.picture_file import FORMATS, copy
 from core.request import Following, Job, Request, StepEvent
 from core.run import Run
+from core.samplers import SAMPLERS, find
 from core.store import Store
 from webapp.places import places
 from webapp.terminal import BadInput, interruptible, print_json, say
@@ -66,7 +67,9 @@ def generate(
     guidance_scale: Annotated[float, typer.Option(help="1 or less: no guidance.")] = 7.0,
     width: Annotated[int | None, typer.Option(help="Pixels; the model's own if left out.")] = None,
     height: Annotated[int | None, typer.Option(help="Pixels; the model's own if left out.")] = None,
-    sampler: Annotated[str, typer.Option(help="Sampler by its usual name.")] = "Euler",
+    sampler: Annotated[
+        str, typer.Option(metavar="NAME", help=f"{', '.join(s.name for s in SAMPLERS)}.")
+    ] = SAMPLERS[0].name,
     batch_size: Annotated[int, typer.Option(help="Pictures computed together.", min=1)] = 1,
     batch_count: Annotated[int, typer.Option(help="Batches, one after another.", min=1)] = 1,
     model: Annotated[str, typer.Option(help="pocket, or a folder.")] = "pocket",
@@ -97,7 +100,7 @@ def generate(
             height=height or native,
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
-            sampler=sampler,
+            sampler=find(sampler).name,
         )
         for i in range(batch_size * batch_count)
     ]
@@ -184,6 +187,7 @@ def _document(runs: list[Run], targets: list[Path | None]) -> dict[str, Any]:
             }
             for slot in first.effective.slots
         },
+        "unet_calls": sum(run.effective.unet_calls for run in runs),
         "notes": [note for run in runs for note in run.effective.notes],
         "seconds": {
             stage: round(sum(getattr(run.timings, stage) for run in runs), 4)

@@ -10,7 +10,7 @@ import gradio as gr
 from core.models import check, native_size, size_step
 from core.optimizations import SLOTS, availability, chosen, configure
 from core.request import Job, Request
-from core.samplers import SAMPLERS
+from core.samplers import SAMPLERS, find
 from webapp import scripts
 from webapp.services import Services
 from webapp.settings_form import SettingsForm, accepted
@@ -93,7 +93,7 @@ class PictureForm:
             self.width = gr.Dropdown(sizes, value=native, label="Width", min_width=100)
             self.height = gr.Dropdown(sizes, value=native, label="Height", min_width=100)
         names = [sampler.name for sampler in SAMPLERS]
-        self.sampler = gr.Dropdown(names, value=names[0], label="Sampler", visible=len(names) > 1)
+        self.sampler = gr.Dropdown(names, value=names[0], label="Sampler", elem_id="sampler")
 
     @property
     def inputs(self) -> list[Any]:
@@ -139,7 +139,7 @@ class PictureForm:
             height=int(height),
             num_inference_steps=int(steps),
             guidance_scale=float(guidance),
-            sampler=sampler,
+            sampler=find(sampler).name,
         )
         check(asked)
         return Job(

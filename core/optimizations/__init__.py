@@ -159,14 +159,14 @@ def prepare(pipeline: "StableDiffusionPipeline", configuration: Configuration) -
 
 
 class StepHooks:
-    """Several hooks as one: a step is guided unless one of them says no."""
+    """Several hooks as one: a UNet call is guided unless one of them says no."""
 
     def __init__(self, hooks: list[StepHook]) -> None:
         self.hooks = hooks
 
-    def guided(self, step: int, sigma: float) -> bool:
-        """Every hook is asked, also after a no: each keeps its own account of the steps."""
-        answers = [hook.guided(step, sigma) for hook in self.hooks]
+    def guided(self, call: int, sigma: float) -> bool:
+        """Every hook is asked, also after a no: each keeps its own account of the calls."""
+        answers = [hook.guided(call, sigma) for hook in self.hooks]
         return all(answers)
 
 

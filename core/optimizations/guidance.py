@@ -2,7 +2,9 @@
 
 A1111's "negative guidance minimum sigma" (v1.10.1, `sd_samplers_cfg_denoiser.py`, and its pull
 request 9177). A skipped step predicts from the prompt alone, as with a guidance scale of 1: the
-whole guidance goes, not only the negative prompt.
+whole guidance goes, not only the negative prompt. As there, what is counted and skipped are calls
+of the UNet, of which Heun makes two a step. Unlike there, sigma is the noise level for every
+sampler: A1111 gives DDIM and UniPC the timestep, so that with the usual values nothing is skipped.
 """
 
 from collections.abc import Iterator
@@ -24,7 +26,7 @@ MINIMUM_SIGMA = Parameter(label="minimum sigma", default=0.7, minimum=0, maximum
 
 
 class MinimumSigma:
-    """Skips guidance below a sigma, in every denoiser call or in the odd ones (from 0)."""
+    """Skips guidance below a sigma, in every UNet call or in the odd ones (from 0)."""
 
     def __init__(self, minimum: float, alternate: bool) -> None:
         self.minimum = minimum
@@ -32,11 +34,10 @@ class MinimumSigma:
         self.sigmas: dict[int, float] = {}
         self.skipped: dict[int, float] = {}
 
-    def guided(self, step: int, sigma: float) -> bool:
-        """`step` counts denoiser calls: two for each step of Heun and DPM2."""
-        self.sigmas[step] = sigma
-        if sigma < self.minimum and (step % 2 or not self.alternate):
-            self.skipped[step] = sigma
+    def guided(self, call: int, sigma: float) -> bool:
+        self.sigmas[call] = sigma
+        if sigma < self.minimum and (call % 2 or not self.alternate):
+            self.skipped[call] = sigma
             return False
         return True
 
@@ -49,7 +50,7 @@ def patched(
     parameter: float | None,
     record: Record,
 ) -> Iterator[StepHook]:
-    """Decide by step, and count the rows that the UNet was really given."""
+    """Decide by call, and count the rows that the UNet was really given."""
     notes = record.slot("min-sigma", job.configuration.get("min-sigma"))
     hook = MinimumSigma(MINIMUM_SIGMA.default if parameter is None else parameter, alternate)
     pictures = len(job.requests)
@@ -66,33 +67,33 @@ def patched(
 
 
 def _conclude(notes: SlotRecord, hook: MinimumSigma, job: Job) -> None:
-    notes.counts["steps"] = len(hook.sigmas)
-    notes.counts["steps_skipped"] = len(hook.skipped)
-    for step, sigma in hook.skipped.items():
+    notes.counts["calls"] = len(hook.sigmas)
+    notes.counts["calls_skipped"] = len(hook.skipped)
+    for call, sigma in hook.skipped.items():
         # A whole number would round the sigma: the counter holds it as it is.
-        notes.counts[f"sigma_of_skipped_step_{step:03d}"] = sigma  # type: ignore[assignment]
+        notes.counts[f"sigma_of_skipped_call_{call:03d}"] = sigma  # type: ignore[assignment]
     halved = notes.counts["unet_calls_unguided"]
     scale = job.requests[0].guidance_scale
     if scale <= 1:
         notes.conclude("none", f"a guidance scale of {scale:g} leaves no guidance to skip")
     elif not hook.sigmas:
-        notes.conclude("none", "no step of this run asked whether to skip its guidance")
+        notes.conclude("none", "no UNet call of this run asked whether to skip its guidance")
     elif halved != len(hook.skipped):
         notes.conclude(
             "fell-back",
-            f"{len(hook.skipped)} steps were to skip guidance, and {halved} UNet calls did",
+            f"{len(hook.skipped)} UNet calls were to skip guidance, and {halved} did",
         )
     elif hook.skipped:
         notes.conclude("applied")
     elif (lowest := min(hook.sigmas.values())) >= hook.minimum:
         notes.conclude(
-            "none", f"no step lies below {hook.minimum:g}: the smallest sigma is {lowest:.4g}"
+            "none", f"no UNet call lies below {hook.minimum:g}: the smallest sigma is {lowest:.4g}"
         )
     else:
         notes.conclude(
             "none",
-            f"only even steps lie below {hook.minimum:g} (the smallest sigma is {lowest:.4g}), "
-            "and alternate skips odd ones",
+            f"only even UNet calls (from 0) lie below {hook.minimum:g} (the smallest sigma is "
+            f"{lowest:.4g}), and alternate skips odd ones",
         )
 
 
