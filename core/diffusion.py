@@ -107,6 +107,7 @@ class DiffusersEngine:
                 pipeline = self.pool.get(first.model, job.configuration)
                 hook = stack.enter_context(applied(pipeline, job, record))
             record.threads = torch.get_num_threads()
+            environment = replace(environment, threads=record.threads)
             with stopwatch.stage("encode"):
                 embeddings = encode(pipeline, job.requests, guided, record)
             with stopwatch.stage("denoise"), watching_unet(pipeline, record.see_unet_call):

@@ -70,8 +70,8 @@ def test_the_default_is_sdp_in_the_platforms_precision(platform: Platform) -> No
         (
             {"atention": "sdp"},
             "There is no setting 'atention': choose from attention, token-merging, min-sigma, "
-            "precision, tf32, cudnn-benchmark, cudnn-deterministic, deterministic-algorithms or "
-            "threads.",
+            "precision, tf32, cudnn-benchmark, cudnn-deterministic, deterministic-algorithms, "
+            "threads, attention-slicing, vae-slicing, vae-tiling or memory-format.",
         ),
         (
             {"attention": "flash"},

@@ -23,14 +23,22 @@ from core.record import Record
 from core.request import Job
 from tests.tiny_run import tiny_job, tiny_run
 
+VAE_FLAGS = ("use_slicing", "use_tiling", "tile_latent_min_size", "tile_sample_min_size")
+
 every_option = pytest.mark.parametrize(
     "option", OPTIMIZATIONS, ids=lambda option: f"{option.slot}={option.name}"
 )
 
 
 def job_with(option: Optimization) -> Job:
+    """Two pictures; twice the model's own size where a setting acts on large pictures only."""
     number = f":{option.parameter.default:g}" if option.parameter else ""
-    return tiny_job(seeds=(1, 2), **{option.slot: f"{option.name}{number}"})
+    settings = {option.slot: f"{option.name}{number}"}
+    if option.slot == "attention-slicing":
+        settings["attention"] = "sdp"
+    if (option.slot, option.name) == ("vae-tiling", "tiles"):
+        settings[option.slot] = "tiles:192"
+    return tiny_job(seeds=(1, 2), side=256 if option.slot == "vae-tiling" else 128, **settings)
 
 
 def loaded(pipeline: StableDiffusionPipeline, job: Job) -> StableDiffusionPipeline:
@@ -56,6 +64,8 @@ def state(pipeline: StableDiffusionPipeline) -> dict[str, Any]:
         "processors": [id(m.processor) for m in modules if isinstance(m, Attention)],
         "hooks": [[*module._forward_pre_hooks, *module._forward_hooks] for module in modules],
         "instances": [sorted(vars(module)) for module in modules],
+        "vae": {name: getattr(pipeline.vae, name) for name in VAE_FLAGS},
+        "strides": [[p.stride() for p in module.parameters(recurse=False)] for module in modules],
         "sdp": (
             cuda.flash_sdp_enabled(),
             cuda.math_sdp_enabled(),
@@ -126,7 +136,8 @@ def test_an_exception_leaves_no_trace(
     job = job_with(option)
     pipeline = loaded(shared_pipeline, job)
     before = state(pipeline)
-    latents = torch.zeros(4, 4, 16, 16, dtype=pipeline.unet.dtype)
+    side = job.requests[0].width // 8
+    latents = torch.zeros(4, 4, side, side, dtype=pipeline.unet.dtype)
     embeddings = torch.zeros(4, 77, 8, dtype=pipeline.unet.dtype)
     record = Record()
     with (
@@ -149,6 +160,8 @@ def test_all_slots_work_together(shared_pipeline: StableDiffusionPipeline) -> No
             precision="fp32",
             deterministic_algorithms="strict",
             threads="pinned:1",
+            attention_slicing="rows:1",
+            vae_slicing="on",
         )
         effective = tiny_run(shared_pipeline, job).effective
         assert {slot.slot: slot.effect for slot in effective.slots} == dict.fromkeys(

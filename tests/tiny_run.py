@@ -20,17 +20,28 @@ SIGMAS = (1.5, 0.5)
 @dataclass(frozen=True)
 class TinyResult:
     latents: torch.Tensor
-    """(pictures, 4, 16, 16)"""
+    """(pictures, 4, 16, 16), or what a larger picture has."""
     pixels: torch.Tensor
-    """(pictures, 3, 64, 64): a corner, decoding takes longer than the UNet."""
+    """(pictures, 3, 64, 64): a corner, decoding takes longer than the UNet; all of a picture that
+    is larger than the model's own size."""
     effective: Effective
 
 
-def tiny_job(seeds: tuple[int, ...] = (1,), guidance_scale: float = 5.0, **settings: str) -> Job:
+def tiny_job(
+    seeds: tuple[int, ...] = (1,), guidance_scale: float = 5.0, side: int = 128, **settings: str
+) -> Job:
     """Slots are keywords, with underscores: `token_merging="seeded:0.5"`."""
     pairs = sorted((slot.replace("_", "-"), value) for slot, value in settings.items())
     requests = tuple(
-        Request(prompt="x", model=MODEL, seed=seed, guidance_scale=guidance_scale) for seed in seeds
+        Request(
+            prompt="x",
+            model=MODEL,
+            seed=seed,
+            width=side,
+            height=side,
+            guidance_scale=guidance_scale,
+        )
+        for seed in seeds
     )
     return Job(id="tiny", requests=requests, configuration=Configuration(tuple(pairs)))
 
@@ -41,7 +52,8 @@ def tiny_run(
     """Each picture's noise and embeddings follow from its seed alone."""
     record, dtype, pictures = Record(), pipeline.unet.dtype, len(job.requests)
     generators = [torch.Generator().manual_seed(request.seed) for request in job.requests]
-    latents = torch.stack([torch.randn(4, 16, 16, generator=g) for g in generators]).to(dtype)
+    side = job.requests[0].width // 8
+    latents = torch.stack([torch.randn(4, side, side, generator=g) for g in generators]).to(dtype)
     words = torch.stack([torch.randn(2, 77, 32, generator=g) for g in generators]).to(dtype)
     embeddings = words.transpose(0, 1).flatten(0, 1)
     with torch.no_grad(), applied(pipeline, job, record) as hook:
@@ -50,5 +62,6 @@ def tiny_run(
             rows = torch.cat([latents] * 2) if guided else latents
             prediction = pipeline.unet(rows, 500, embeddings[-len(rows) :], return_dict=False)[0]
             latents = latents - 0.1 * prediction[-pictures:]
-        pixels = pipeline.vae.decode(latents[..., :8, :8], return_dict=False)[0]
+        shown = latents if side > 16 else latents[..., :8, :8]
+        pixels = pipeline.vae.decode(shown, return_dict=False)[0]
     return TinyResult(latents, pixels, record.freeze())

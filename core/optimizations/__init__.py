@@ -10,6 +10,8 @@ import torch
 from core.optimization import Configuration, Optimization, Slot, StepHook
 from core.optimizations.attention import ATTENTION
 from core.optimizations.guidance import MIN_SIGMA
+from core.optimizations.memory import ATTENTION_SLICING, VAE_SLICING, VAE_TILING
+from core.optimizations.memory_format import MEMORY_FORMAT
 from core.optimizations.numerics import (
     CUDNN_BENCHMARK,
     CUDNN_DETERMINISTIC,
@@ -36,6 +38,10 @@ SLOTS: tuple[Slot, ...] = (
     CUDNN_DETERMINISTIC,
     DETERMINISTIC_ALGORITHMS,
     THREADS,
+    ATTENTION_SLICING,
+    VAE_SLICING,
+    VAE_TILING,
+    MEMORY_FORMAT,
 )
 OPTIMIZATIONS: tuple[Optimization, ...] = tuple(o for slot in SLOTS for o in slot.options)
 
