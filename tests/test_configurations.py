@@ -40,6 +40,10 @@ def platform() -> Platform:
         ("min-sigma", "-0", "off"),
         ("attention", "none", "none"),
         ("attention", "SDP-no-mem", "sdp-no-mem"),
+        ("attention", "Split-V1", "split-v1"),
+        ("slice-budget", "0.5", "share:0.5"),
+        ("slice-budget", "free-memory", "free-memory"),
+        ("slice-budget", "none", "off"),
         ("precision", "bf16", "bf16"),
         ("threads", "2", "pinned:2"),
         ("threads", "off", "off"),
@@ -69,21 +73,24 @@ def test_the_default_is_sdp_in_the_platforms_precision(platform: Platform) -> No
     [
         (
             {"atention": "sdp"},
-            "There is no setting 'atention': choose from attention, token-merging, min-sigma, "
-            "precision, tf32, cudnn-benchmark, cudnn-deterministic, deterministic-algorithms, "
-            "threads, attention-slicing, vae-slicing, vae-tiling or memory-format.",
+            "There is no setting 'atention': choose from attention, slice-budget, token-merging, ",
         ),
         (
             {"attention": "flash"},
-            "attention has no option 'flash': choose from sdp, sdp-no-mem, xformers, sub-quadratic "
-            "or none.",
+            "attention has no option 'flash': choose from sdp, sdp-no-mem, xformers, doggettx, "
+            "sub-quadratic, split-v1, invokeai, none or auto.",
         ),
         (
             {"attention": "off"},
-            "attention has no option 'off': choose from sdp, sdp-no-mem, xformers, sub-quadratic "
-            "or none.",
+            "attention has no option 'off': choose from sdp, sdp-no-mem, xformers, doggettx, "
+            "sub-quadratic, split-v1, invokeai, none or auto.",
         ),
         ({"attention": "0.5"}, "attention has no option '0.5': choose from "),
+        (
+            {"slice-budget": "0.001"},
+            "takes a share of the score matrix from 0.01 to 1, not '0.001'.",
+        ),
+        ({"slice-budget": "free-memory:2"}, "free-memory takes no number: leave out '2'."),
         ({"precision": "none"}, "precision has no option 'none': choose from fp32, bf16 or fp16."),
         ({"attention": "sdp:2"}, "attention=sdp takes no number: leave out '2'."),
         (

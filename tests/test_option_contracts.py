@@ -30,12 +30,17 @@ every_option = pytest.mark.parametrize(
 )
 
 
+COMPANIONS = {
+    "slice-budget": {"attention": "doggettx"},
+    "attention-slicing": {"attention": "sdp"},
+}
+"""Slots that act through the option of another slot."""
+
+
 def job_with(option: Optimization) -> Job:
     """Two pictures; twice the model's own size where a setting acts on large pictures only."""
     number = f":{option.parameter.default:g}" if option.parameter else ""
-    settings = {option.slot: f"{option.name}{number}"}
-    if option.slot == "attention-slicing":
-        settings["attention"] = "sdp"
+    settings = {option.slot: f"{option.name}{number}", **COMPANIONS.get(option.slot, {})}
     if (option.slot, option.name) == ("vae-tiling", "tiles"):
         settings[option.slot] = "tiles:192"
     return tiny_job(seeds=(1, 2), side=256 if option.slot == "vae-tiling" else 128, **settings)

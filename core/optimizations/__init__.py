@@ -19,6 +19,7 @@ from core.optimizations.numerics import (
     TF32,
 )
 from core.optimizations.precision import PRECISION
+from core.optimizations.slice_budget import SLICE_BUDGET
 from core.optimizations.threads import THREADS
 from core.optimizations.token_merging import TOKEN_MERGING
 from core.platforms import Platform, one_sentence
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 SLOTS: tuple[Slot, ...] = (
     ATTENTION,
+    SLICE_BUDGET,
     TOKEN_MERGING,
     MIN_SIGMA,
     PRECISION,

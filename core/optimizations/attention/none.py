@@ -1,12 +1,17 @@
-"""Attention as in the textbook: the whole score matrix, its softmax, and a second product."""
+"""Attention as in the textbook: the whole score matrix, its softmax, and a second product.
+
+It takes the VAE too. A1111's None leaves the VAE's layer as it comes there, and that computes just
+this; as it comes in diffusers it would run torch's fused attention.
+"""
 
 import torch
 
 from core.optimizations.attention.backend import FUSED, Backend
+from core.optimizations.attention.slicing import Cut
 
 
 def kernel(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, cut: Cut
 ) -> torch.Tensor:
     """softmax(scale QKᵀ)V (Vaswani et al. 2017, arXiv:1706.03762, equation 1)."""
     q, k, v = (x.flatten(0, 1) for x in (query, key, value))

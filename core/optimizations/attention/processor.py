@@ -11,6 +11,8 @@ import torch
 from core.optimization import Optimization
 from core.optimizations.attention.backend import Backend
 from core.optimizations.attention.observation import Observation
+from core.optimizations.attention.slicing import Part
+from core.optimizations.slice_budget import chosen_budget, conclude
 from core.record import Record
 from core.request import Job
 
@@ -26,7 +28,7 @@ class Processor:
     gives the same bits.
     """
 
-    def __init__(self, part: str, observation: Observation) -> None:
+    def __init__(self, part: Part, observation: Observation) -> None:
         self.part = part
         self.observation = observation
 
@@ -78,39 +80,61 @@ def optimization(backend: Backend) -> Optimization:
         changes=backend.changes,
         needs=backend.needs,
         probe=backend.probe,
-        patch=partial(patched, backend),
+        patch=partial(patched, backend, ""),
     )
 
 
 @contextmanager
 def patched(
     backend: Backend,
+    preface: str,
     pipeline: "StableDiffusionPipeline",
     job: Job,
     parameter: float | None,
     record: Record,
 ) -> Iterator[None]:
-    """Replace the processors of all plain attention layers, then put the same objects back."""
-    from diffusers.models.attention_processor import Attention
+    """Replace the processors of all plain attention layers, then put the same objects back.
 
+    It uses the job's slice budget and concludes that slot too. `preface` begins the reason of the
+    effect.
+    """
     notes = record.slot("attention", job.configuration.get("attention"))
-    observation = Observation(backend)
+    observation = Observation(backend, chosen_budget(job.configuration))
+    closing = ""
     former = []
     try:
-        for part, model in (("unet", pipeline.unet), ("vae", pipeline.vae)):
-            for layer in model.modules():
-                if not isinstance(layer, Attention):
-                    continue
-                if not _is_plain(layer):
-                    notes.counts["layers_left_alone"] += 1
-                    continue
+        for part, layer in _attention_layers(pipeline):
+            if part not in backend.parts:
+                notes.counts[f"{part}_layers_left_alone"] += 1
+                kept = type(layer.processor).__name__
+                closing = f"; {backend.name} leaves the {part.upper()} alone, which keeps {kept}"
+            elif not _is_plain(layer):
+                notes.counts["layers_left_alone"] += 1
+            else:
                 former.append((layer, layer.processor))
                 layer.set_processor(Processor(part, observation))
         yield
     finally:
         for layer, processor in former:
             layer.set_processor(processor)
-        observation.conclude(notes)
+        observation.conclude(notes, preface, closing)
+        if (budget := job.configuration.get("slice-budget")) != "off":
+            conclude(record.slot("slice-budget", budget), backend.name, observation.allowances)
+
+
+def _attention_layers(
+    pipeline: "StableDiffusionPipeline",
+) -> Iterator[tuple[Part, "Attention"]]:
+    from diffusers.models.attention_processor import Attention
+
+    parts: tuple[tuple[Part, torch.nn.Module], ...] = (
+        ("unet", pipeline.unet),
+        ("vae", pipeline.vae),
+    )
+    for part, model in parts:
+        for layer in model.modules():
+            if isinstance(layer, Attention):
+                yield part, layer
 
 
 def _is_plain(layer: "Attention") -> bool:

@@ -4,10 +4,11 @@ import torch
 from torch.nn import functional as F
 
 from core.optimizations.attention.backend import FUSED, Backend
+from core.optimizations.attention.slicing import Cut
 
 
 def kernel(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, cut: Cut
 ) -> torch.Tensor:
     return F.scaled_dot_product_attention(query, key, value, scale=scale)
 

@@ -10,12 +10,13 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from core.optimizations.attention.backend import FUSED, Backend, Flag
+from core.optimizations.attention.slicing import Cut
 
 ALLOWED = [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
 
 
 def kernel(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, cut: Cut
 ) -> torch.Tensor:
     with sdpa_kernel(ALLOWED):
         return F.scaled_dot_product_attention(query, key, value, scale=scale)

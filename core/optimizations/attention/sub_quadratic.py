@@ -1,7 +1,8 @@
 """Attention in memory that grows slower than the square of the tokens.
 
 Rabe and Staats 2021, "Self-attention does not need O(n²) memory" (arXiv:2112.05682): queries and
-keys are cut into chunks; a running maximum and a running sum make the softmax exact.
+keys are cut into chunks; a running maximum and a running sum make the softmax exact. A1111 v1.10.1
+keeps a chunk of keys above a minimum that can exceed its threshold; here slices keep to the budget.
 """
 
 import math
@@ -9,22 +10,21 @@ import math
 import torch
 
 from core.optimizations.attention.backend import FUSED, Backend
+from core.optimizations.attention.slicing import Allowance, Cut, Shape, Slicing
 
 QUERY_CHUNK = 1024
 """Queries in one chunk, as in A1111."""
-CPU_SHARE = 4
-"""On a CPU a slice may take the native score matrix divided by this, so that it really slices."""
-GPU_ELEMENTS = 2**28
-"""Elements of a slice elsewhere, A1111's figure for Macs. On CUDA it takes 70 % of whatever is
-free at that moment, which makes arithmetic depend on other programs: not here."""
+FREE_SHARE = 0.7
+"""Of free memory, where the budget follows it, as in A1111."""
 
 
-def budget(query: torch.Tensor, key: torch.Tensor) -> int:
-    """Bytes one slice of the score matrix may take; depends on shapes and device only."""
-    batch, heads, tokens, _ = query.shape
-    native = batch * heads * tokens * key.shape[2]
-    elements = native // CPU_SHARE if query.device.type == "cpu" else GPU_ELEMENTS
-    return elements * query.element_size()
+def of_free(shape: Shape) -> float:
+    return FREE_SHARE
+
+
+def cut(shape: Shape, allowance: Allowance) -> Cut:
+    elements = allowance.slice_bytes // shape.element_size
+    return Cut(shape.rows, *chunks(shape.rows, shape.queries, shape.keys, elements))
 
 
 def chunks(rows: int, queries: int, keys: int, elements: int) -> tuple[int, int]:
@@ -40,13 +40,11 @@ def chunks(rows: int, queries: int, keys: int, elements: int) -> tuple[int, int]
 
 
 def kernel(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, cut: Cut
 ) -> torch.Tensor:
     q, k, v = (x.flatten(0, 1) for x in (query, key, value))
-    elements = budget(query, key) // query.element_size()
-    query_chunk, key_chunk = chunks(q.shape[0], q.shape[1], k.shape[1], elements)
-    keys, values = torch.split(k, key_chunk, 1), torch.split(v, key_chunk, 1)
-    out = [_attend(part, keys, values, scale) for part in torch.split(q, query_chunk, 1)]
+    keys, values = torch.split(k, cut.keys, 1), torch.split(v, cut.keys, 1)
+    out = [_attend(part, keys, values, scale) for part in torch.split(q, cut.queries, 1)]
     return torch.cat(out, dim=1).view(query.shape)
 
 
@@ -78,5 +76,5 @@ SUB_QUADRATIC = Backend(
     kernel=kernel,
     made_of=(("baddbmm",), ("amax",), ("exp",), ("bmm",)),
     excludes=(*FUSED, "_softmax"),
-    budget=budget,
+    slicing=Slicing(cut=cut, of_free=of_free, seen_as="baddbmm"),
 )

@@ -3,10 +3,11 @@
 import torch
 
 from core.optimizations.attention.backend import FUSED, Backend
+from core.optimizations.attention.slicing import Cut
 
 
 def kernel(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, cut: Cut
 ) -> torch.Tensor:
     """xFormers wants (batch, tokens, heads, head_dim) and is imported only where it is used."""
     try:
