@@ -25,11 +25,18 @@ class _Outcome:
 
 
 def axis_verdicts(
-    planned: Sequence[PlannedRun], runs: Runs, processes: Processes, load: LoadPicture
+    planned: Sequence[PlannedRun],
+    runs: Runs,
+    processes: Processes,
+    load: LoadPicture,
+    inapplicable: Mapping[Axis, str],
 ) -> Mapping[Axis, AxisVerdict]:
-    """Every axis of one row. `planned` are the row's runs, done or not."""
+    """Every axis of one row. `planned` are the row's runs, done or not; `inapplicable` are the
+    axes that the platform cannot vary, with the reason."""
     return {
-        axis: _verdict(axis, [_judge(trial, runs, processes) for trial in attempts], runs, load)
+        axis: AxisVerdict(verdict="not-applicable", reason=inapplicable[axis])
+        if axis in inapplicable and not attempts
+        else _verdict(axis, [_judge(trial, runs, processes) for trial in attempts], runs, load)
         for axis, attempts in trials(planned).items()
     }
 
@@ -90,10 +97,11 @@ def _limits(axis: Axis, outcomes: Sequence[_Outcome], runs: Runs) -> list[str]:
     ]
     if axis == "threads" and all(a.threads == b.threads for a, b in environments):
         return [f"pinned: all runs used {environments[0][0].threads} thread(s)"]
-    if axis == "instruction-set" and all(
-        a.instruction_set == b.instruction_set for a, b in environments
-    ):
-        return [f"pinned: all runs used {environments[0][0].instruction_set}"]
+    if axis == "instruction-set":
+        counts = Counter(limited.instruction_set for _, limited in environments)
+        usual = environments[0][0].instruction_set
+        listed = ", ".join(f"{name} in {count}" for name, count in sorted(counts.items()))
+        return [f"against {usual} kernels: {listed}"]
     if axis == "fresh-process" and not any(
         "exec" in (a.process, b.process) for a, b in environments
     ):

@@ -22,7 +22,10 @@ def evidence(row: Score) -> Iterator[str]:
         if _word(row, axis) == "broken":
             verdict = row.determinism[axis]
             count = counted(verdict.trials, "trial")
-            yield f"{axis}: broken, {verdict.failures} of {count} gave other bits."
+            shown = f"; {verdict.witness.difference}" if verdict.witness else ""
+            yield f"{axis}: broken, {verdict.failures} of {count} gave other bits{shown}."
+        elif _word(row, axis) == "not-applicable":
+            yield f"{axis}: not applicable; {row.determinism[axis].reason}."
     if unknown := [axis for axis in AXES if _word(row, axis) == "unverified"]:
         yield f"Not verified: {', '.join(unknown)}."
     if row.inherited_from:

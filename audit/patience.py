@@ -41,7 +41,7 @@ class Patience:
 
     bfloat16 on a CPU that emulates it takes some fifty times as long as float32: two steps show
     it, and the rest of its runs would take longer than all other rows together. Runs that ask for
-    another number of threads are not judged.
+    another number of threads or other kernels are not judged.
 
     A machine that is busy with something else looks just the same, so that a row is given up only
     where two processes in a row were so slow, the baseline right after them is not, and the row
@@ -65,7 +65,8 @@ class Patience:
 
     def pace(self, entry: PlannedRun, stop: Callable[[], bool]) -> Pace:
         job = entry.job
-        judged = job.configuration != self.plan.baseline and job.conditions.threads is None
+        usual = job.conditions.threads is None and job.conditions.instruction_set is None
+        judged = usual and job.configuration != self.plan.baseline
         factor = self.plan.patience if judged and self.plan.patience else math.inf
         return Pace(stop=stop, limit=factor * self.baseline_step * len(job.requests))
 

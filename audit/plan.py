@@ -65,6 +65,9 @@ class Plan:
     axes: Mapping[Axis, tuple[str, ...]] = field(default_factory=dict)
     """Extra axis → keys of the configurations it is tried on. Same-process and fresh-process are
     always tried on every configuration."""
+    axis_clusters: int | None = None
+    """In how many clusters, from the first, the extra axes are tried; None for all. They cost
+    several times as much as the rest of a cluster."""
     order_seed: int = 0
 
     @property
@@ -93,6 +96,8 @@ class PlannedRun:
     - `batch-position`: the request last of 4, its last picture against picture 0 of the first of
       4, a `batch-size` run that is made for this even where `Plan.batch_sizes` has no 4.
     - `threads`: the other number of threads, against a/0.
+    - `instruction-set`: an exec'd process whose CPU kernels are limited to a smaller set, against
+      a/0; which of the smaller sets it is goes round with the clusters.
     - `after-other-work`: a process that first did an `other-work` run (never scored), against a/0.
     - `timing`: one live process per configuration, taking turns; block b, request i, against the
       baseline's run of the same block and request. Block 0 warms up and is not scored.

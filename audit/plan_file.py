@@ -1,13 +1,15 @@
 """Plans as TOML: `data/plans/*.toml`, or anybody's own."""
 
-import tomllib
 from collections.abc import Iterable
+from math import lcm
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from audit.plan import ControlRole, Plan
+from audit.prompt_file import SHAPE, Prompt, in_shape, read_prompts, read_seeds, read_toml
+from audit.prompt_file import PlanError as PlanError
 from audit.score import Axis
 from core.models import check
 from core.optimization import Configuration
@@ -21,19 +23,12 @@ PROMPTS = Path(__file__).resolve().parents[1] / "data" / "prompts.toml"
 WORKER_BYTES = 400_000_000
 """Memory of a worker process beside its weights, activations of a small picture included."""
 
-PlanAxis = Literal["after-other-work", "batch-size", "batch-position", "threads"]
-"""The axes a plan can ask for. The other ones are always tried, or not yet possible."""
-
-
-class PlanError(ValueError):
-    """A plan that cannot be used; one sentence per mistake, each on its own line."""
+PlanAxis = Literal["after-other-work", "batch-size", "batch-position", "threads", "instruction-set"]
+"""The axes a plan can ask for. The other ones are always tried."""
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-_AnyTable = TypeVar("_AnyTable", bound=_Table)
+    model_config = SHAPE
 
 
 class _Row(_Table):
@@ -41,16 +36,6 @@ class _Row(_Table):
 
     settings: dict[str, str] = {}
     axes: list[PlanAxis] = []
-
-
-class _Prompt(_Table):
-    name: str
-    prompt: str
-    negative_prompt: str = ""
-
-
-class _Prompts(_Table):
-    prompt: list[_Prompt] = []
 
 
 class _Request(_Table):
@@ -62,9 +47,15 @@ class _Request(_Table):
 
 
 class _Clusters(_Table):
-    count: Annotated[int, Field(ge=1)]
+    count: Annotated[int, Field(ge=1)] | None = None
+    """May be left out where prompts or seeds come from a file: as many as the longer one has."""
     prompts: list[str] = []
+    prompts_file: str | None = None
+    """In place of the shipped prompts; like `seeds_file`, relative to the plan's folder."""
     first_seed: Annotated[int, Field(ge=0)] = 0
+    seeds_file: str | None = None
+    """In place of `first_seed` and the numbers after it."""
+    axis_clusters: Annotated[int, Field(ge=1)] | None = None
     calls: Annotated[int, Field(ge=1)] = 2
     exec_clusters: Annotated[int, Field(ge=0)] = 1
     batch_sizes: list[Annotated[int, Field(ge=2)]] = [2, 4]
@@ -85,9 +76,11 @@ class _PlanFile(_Table):
     request: _Request
     clusters: _Clusters
     timing: _Timing = _Timing()
+    axes: list[PlanAxis] = []
+    """Extra axes that every configuration is tried on."""
     baseline: _Row = _Row()
     candidate: list[_Row] = []
-    prompt: list[_Prompt] = []
+    prompt: list[Prompt] = []
     """Prompts of this plan's own, beside the shipped ones."""
 
 
@@ -97,17 +90,20 @@ def load_plan(
     platform: Platform,
     *,
     clusters: int | None = None,
-    prompts: Path = PROMPTS,
+    prompts: Path | None = None,
+    seeds: Path | None = None,
 ) -> Plan:
     """Read and check a plan, for this model on this platform.
 
     Settings that are not named get the platform's defaults, a candidate's settings stand on top of
     the baseline's, and a candidate that comes out equal to the baseline here (bf16 where bf16 is
-    the default) is left out. `clusters` overrides the plan's number. Raises PlanError.
+    the default) is left out. `clusters` overrides the plan's number. `prompts` and `seeds` are
+    files (`audit.prompt_file`) in place of the plan's own, and nothing in them is left out unless
+    `clusters` says so. Raises PlanError.
     """
-    file = _read(path, _PlanFile)
-    named = {prompt.name: prompt for prompt in (*_read(prompts, _Prompts).prompt, *file.prompt)}
-    mistakes = list(_mistakes(file, named))
+    file = in_shape(path, _content(path), _PlanFile)
+    mistakes = list(_mistakes(file))
+    pictures = _pictures(path, file, clusters, prompts, seeds, mistakes)
     baseline, rows = None, list[tuple[Configuration, list[PlanAxis]]]()
     for number, row in enumerate((file.baseline, *file.candidate)):
         try:
@@ -123,7 +119,7 @@ def load_plan(
         rows.append((configuration, row.axes))
     if mistakes or baseline is None:
         raise PlanError("\n".join(f"{path}: {mistake}" for mistake in mistakes))
-    requests = _requests(file, named, model, clusters or file.clusters.count)
+    requests = tuple(_request(file, model, prompt, seed) for prompt, seed in pictures)
     try:
         check(requests[0])
     except ValueError as error:
@@ -131,7 +127,7 @@ def load_plan(
     candidates = tuple(configuration for configuration, _ in rows[1:])
     axes: dict[Axis, tuple[str, ...]] = {}
     for configuration, names in rows:
-        for axis in names:
+        for axis in dict.fromkeys((*file.axes, *names)):
             axes[axis] = (*axes.get(axis, ()), configuration.key)
     sessions = None if file.timing.sessions == "clusters" else file.timing.sessions
     return Plan(
@@ -151,6 +147,7 @@ def load_plan(
         cluster_sessions=sessions is None,
         timing_workers=timing_workers(model, platform),
         axes=axes,
+        axis_clusters=file.clusters.axis_clusters,
         order_seed=file.order_seed,
     )
 
@@ -170,35 +167,105 @@ def timing_workers(model: Model, platform: Platform) -> int:
     return max(2, int(0.7 * platform.memory_bytes) // (WORKER_BYTES + 2 * weights))
 
 
-def _requests(
-    file: _PlanFile, named: dict[str, _Prompt], model: Model, count: int
-) -> tuple[Request, ...]:
-    """One per cluster: the prompts in turn, each time with the next seed."""
-    names = file.clusters.prompts or list(named)
-    wanted = [named[names[n % len(names)]] for n in range(count)]
-    return tuple(
-        Request(
-            prompt=prompt.prompt,
-            negative_prompt=prompt.negative_prompt,
-            model=model,
-            seed=file.clusters.first_seed + n,
-            width=file.request.width,
-            height=file.request.height,
-            num_inference_steps=file.request.num_inference_steps,
-            guidance_scale=file.request.guidance_scale,
-            sampler=find(file.request.sampler).name,
+def _content(path: Path) -> dict[str, Any]:
+    """A plan file's keys, on top of those of the plan it is `based_on`, table by table.
+
+    A file that is based on itself, by whatever way round, is a mistake.
+    """
+    content, seen = read_toml(path), [path.resolve()]
+    while "based_on" in content:
+        if not isinstance(name := content.pop("based_on"), str):
+            raise PlanError(f"{path}: based_on should be the name of a plan file, and is {name!r}")
+        below = path.parent / name
+        if below.resolve() in seen:
+            raise PlanError(f"{path}: based_on leads back to {below.name}")
+        seen.append(below.resolve())
+        under = read_toml(below)
+        for key, value in content.items():
+            both = isinstance(value, dict) and isinstance(under.get(key), dict)
+            under[key] = {**under[key], **value} if both else value
+        content = under
+    return content
+
+
+def _pictures(
+    path: Path,
+    file: _PlanFile,
+    clusters: int | None,
+    prompts: Path | None,
+    seeds: Path | None,
+    mistakes: list[str],
+) -> list[tuple[Prompt, int]]:
+    """A prompt and a seed per cluster, no two alike: prompts in turn, each time the next seed.
+
+    Where both have gone round together, seeds go one further, until every prompt has had every
+    seed. What cannot be is added to `mistakes`.
+    """
+    asked = file.clusters
+    prompts_file = prompts or _beside(path, asked.prompts_file)
+    seeds_file = seeds or _beside(path, asked.seeds_file)
+    listed = read_seeds(seeds_file) if seeds_file else ()
+    own = () if prompts else file.prompt
+    named = {prompt.name: prompt for prompt in (*read_prompts(prompts_file or PROMPTS), *own)}
+    names = list(named) if prompts else asked.prompts or list(named)
+    for name in names:
+        if name not in named:
+            mistakes.append(
+                f"clusters.prompts: no prompt is called {name!r}; there are {', '.join(named)}"
+            )
+            return []
+    lengths = [len(names)] * bool(prompts_file) + [len(listed)] * bool(seeds_file)
+    stated = 0 if seeds else asked.count or 0
+    whole = not stated or prompts is not None
+    count = clusters or (max(stated, *lengths, 0) if whole else stated)
+    if not count:
+        mistakes.append("clusters.count is missing")
+    if listed and count > len(names) * len(listed):
+        mistakes.append(
+            f"clusters: {len(names)} prompts and {len(listed)} seeds make "
+            f"{len(names) * len(listed)} different pictures, and {count} are asked for"
         )
-        for n, prompt in enumerate(wanted)
+        return []
+    again = lcm(len(names), len(listed)) if listed else 1
+    found = [
+        (
+            named[names[n % len(names)]],
+            listed[(n + n // again) % len(listed)] if listed else asked.first_seed + n,
+        )
+        for n in range(count)
+    ]
+    alike = [(prompt.prompt, prompt.negative_prompt, seed) for prompt, seed in found]
+    for n, picture in enumerate(alike):
+        if picture in alike[:n]:
+            mistakes.append(
+                f"clusters {alike.index(picture) + 1} and {n + 1} ask for the same picture: "
+                f"{picture[0]!r} with seed {picture[2]}"
+            )
+            break
+    return found
+
+
+def _beside(path: Path, name: str | None) -> Path | None:
+    """A file that a plan names, from the plan's own folder."""
+    return None if name is None else path.parent / Path(name).expanduser()
+
+
+def _request(file: _PlanFile, model: Model, prompt: Prompt, seed: int) -> Request:
+    return Request(
+        prompt=prompt.prompt,
+        negative_prompt=prompt.negative_prompt,
+        model=model,
+        seed=seed,
+        width=file.request.width,
+        height=file.request.height,
+        num_inference_steps=file.request.num_inference_steps,
+        guidance_scale=file.request.guidance_scale,
+        sampler=find(file.request.sampler).name,
     )
 
 
-def _mistakes(file: _PlanFile, named: dict[str, _Prompt]) -> Iterable[str]:
+def _mistakes(file: _PlanFile) -> Iterable[str]:
     """What is wrong beyond the shape of the file."""
-    for name in file.clusters.prompts:
-        if name not in named:
-            yield f"clusters.prompts: no prompt is called {name!r}; there are {', '.join(named)}"
-    if not named:
-        yield "there is no prompt: add a [[prompt]] table"
     try:
         find(file.request.sampler)
     except ValueError as error:
@@ -209,29 +276,3 @@ def _mistakes(file: _PlanFile, named: dict[str, _Prompt]) -> Iterable[str]:
             f"timing: {file.timing.sessions} sessions cannot share {file.timing.blocks} blocks; "
             "give at least as many blocks as sessions"
         )
-
-
-def _read(path: Path, kind: type[_AnyTable]) -> _AnyTable:
-    """A TOML file, in the shape it must have."""
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise PlanError(f"{path}: not a readable TOML file ({error}).") from None
-    try:
-        return kind.model_validate(content)
-    except ValidationError as error:
-        mistakes = (f"{path}: {_sentence(mistake)}" for mistake in error.errors())
-        raise PlanError("\n".join(mistakes)) from None
-
-
-def _sentence(mistake: Any) -> str:
-    """One of pydantic's error records as a sentence, with the place as TOML spells it."""
-    place = ".".join(str(part + 1 if isinstance(part, int) else part) for part in mistake["loc"])
-    match mistake["type"]:
-        case "missing":
-            return f"{place} is missing"
-        case "extra_forbidden":
-            return f"{place} is not a key that a plan has"
-        case _:
-            message = mistake["msg"].removeprefix("Input ")
-            return f"{place} {message}, and is {mistake['input']!r}"

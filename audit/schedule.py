@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from audit.applicability import not_applicable
 from audit.plan import Plan, PlannedRun, Role
+from core.instruction_sets import smaller
 from core.optimization import Configuration
 from core.platforms import Platform
 from core.request import Conditions, Job, ProcessKind, Request
@@ -107,9 +109,18 @@ def _cluster_groups(
         yield (maker.run("determinism", "b", (request,), process=unlike),)
     if subject.placebo:
         return
-    key = subject.configuration.key
-    by_size = key in plan.axes.get("batch-size", ())
-    by_position = key in plan.axes.get("batch-position", ())
+    if plan.axis_clusters is None or cluster < plan.axis_clusters:
+        yield from _axis_groups(plan, platform, maker)
+    if subject.configuration == plan.baseline:
+        yield from _controls(plan, maker, request)
+
+
+def _axis_groups(plan: Plan, platform: Platform, maker: "_Maker") -> Iterator[Group]:
+    """The processes of the extra axes that the plan tries on the maker's row."""
+    request, key = plan.requests[maker.cluster], maker.subject.configuration.key
+    inapplicable = not_applicable(platform)
+    tried = {axis for axis, keys in plan.axes.items() if key in keys and axis not in inapplicable}
+    by_size, by_position = "batch-size" in tried, "batch-position" in tried
     sizes = set(plan.batch_sizes if by_size else ()) | ({POSITION_BATCH} if by_position else set())
     for size in sorted(sizes):
         first = (request, *_neighbours(request, size - 1))
@@ -117,16 +128,23 @@ def _cluster_groups(
     if by_position:
         last = (*_neighbours(request, POSITION_BATCH - 1), request)
         yield (maker.run("batch-position", f"last of {POSITION_BATCH}", last),)
-    if key in plan.axes.get("threads", ()):
+    if "threads" in tried:
         threads = 1 if platform.threads > 1 else 2
         yield (maker.run("threads", f"{threads} threads", (request,), threads=threads),)
-    if key in plan.axes.get("after-other-work", ()):
+    if "instruction-set" in tried:
+        sets = smaller(platform.instruction_set)
+        limited = sets[maker.cluster % len(sets)]
+        label = f"{limited} kernels"
+        yield (
+            maker.run(
+                "instruction-set", label, (request,), process="exec", instruction_set=limited
+            ),
+        )
+    if "after-other-work" in tried:
         yield (
             _other_work(plan, maker),
             maker.run("after-other-work", "after other work", (request,)),
         )
-    if subject.configuration == plan.baseline:
-        yield from _controls(plan, maker, request)
 
 
 def _controls(plan: Plan, maker: "_Maker", request: Request) -> Iterator[Group]:
@@ -218,12 +236,15 @@ class _Maker:
         configuration: Configuration | None = None,
         process: ProcessKind = "forked",
         threads: int | None = None,
+        instruction_set: str | None = None,
         nudge: int | None = None,
         repeat: int = 0,
         block: int | None = None,
     ) -> PlannedRun:
         configuration = configuration or self.subject.configuration
-        conditions = Conditions(threads=threads, process=process, nudge=nudge)
+        conditions = Conditions(
+            threads=threads, process=process, instruction_set=instruction_set, nudge=nudge
+        )
         place = "" if role == "timing" else f"{self.cluster}/"
         worker = f"{self.subject.name}/{place}{label}"
         identity = _identity(

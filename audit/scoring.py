@@ -1,10 +1,11 @@
 """From runs to scores: a pure function of the plan, its runs and their picture files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import get_args
 
+from audit.applicability import not_applicable
 from audit.controls import control_drift, controls
 from audit.determinism import axis_verdicts
 from audit.drift import compare, drift
@@ -12,7 +13,7 @@ from audit.notes import audit_notes
 from audit.pictures import LoadPicture
 from audit.plan import ControlRole, Plan, PlannedRun
 from audit.recommendation import recommend
-from audit.score import AXES, GOALS, Audit, AxisVerdict, Comparison, Drift, Score
+from audit.score import AXES, GOALS, Audit, Axis, AxisVerdict, Comparison, Drift, Score
 from audit.timing import NOISY, scored, timing
 from audit.trials import Processes, Runs, clusters, determinism_calls, done, first_pictures
 from audit.units import percent
@@ -34,6 +35,7 @@ class _Evidence:
     load: LoadPicture
     gates: tuple[Gate, ...]
     baseline: Sequence[PlannedRun]
+    inapplicable: Mapping[Axis, str]
 
 
 def score(
@@ -64,6 +66,7 @@ def score(
         load=lru_cache(maxsize=32)(load_picture),
         gates=gates,
         baseline=baseline,
+        inapplicable=not_applicable(platform),
     )
     nudge, nudge_problems = control_drift("ulp-nudge", baseline, runs, evidence.load, gates)
     other, other_problems = control_drift("other-seed", baseline, runs, evidence.load, gates)
@@ -141,7 +144,7 @@ def _row(
     runs = evidence.runs
     own = [entry for entry in row if entry.role not in _UNSCORED]
     made = [entry for entry in own if done(entry, runs)]
-    determinism = axis_verdicts(row, runs, evidence.processes, evidence.load)
+    determinism = axis_verdicts(row, runs, evidence.processes, evidence.load, evidence.inapplicable)
     comparisons, problems = _comparisons(row, evidence)
     times = timing(row, evidence.baseline, runs)
     effect, effective, disagreements = _effect([runs[entry.identity].effective for entry in made])

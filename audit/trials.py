@@ -153,4 +153,6 @@ def why_rejected(axis: Axis, pair: Pair, runs: Runs, processes: Processes) -> st
         return "a process that had to be fresh had done other work"
     if axis == "after-other-work" and not second.calls_before:
         return "the process had done no other work"
+    if axis == "instruction-set" and first.instruction_set == second.instruction_set:
+        return f"both its runs computed with {first.instruction_set} kernels"
     return None

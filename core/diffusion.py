@@ -18,6 +18,7 @@ from core import noise
 from core.denoising import Cancelled, denoise
 from core.finite import require_finite
 from core.infotext import infotext
+from core.instruction_sets import current
 from core.measurement import PeakMemory, Stopwatch
 from core.models import check
 from core.optimizations import applied
@@ -157,7 +158,7 @@ class DiffusersEngine:
             fingerprint=self.platform.fingerprint,
             device=self.platform.device,
             threads=torch.get_num_threads(),
-            instruction_set=self.platform.instruction_set,
+            instruction_set=current(),
             process=self.process,
             process_id=f"{int(psutil.boot_time())}-{os.getpid()}-{process.create_time():.2f}",
             calls_before=self._calls,
@@ -184,6 +185,12 @@ def _check(job: Job, environment: Environment) -> None:
         raise ValueError(
             f"The job asks for {threads} threads and this process computes with "
             f"{environment.threads}: open a worker with that many."
+        )
+    kernels = job.conditions.instruction_set
+    if kernels is not None and kernels != environment.instruction_set:
+        raise ValueError(
+            f"The job asks for {kernels} kernels and this process computes with "
+            f"{environment.instruction_set} ones: open a worker that is limited to them."
         )
     if job.conditions.process == "exec" and environment.process != "exec":
         raise ValueError("The job asks for an exec'd process and this one was forked.")

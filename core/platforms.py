@@ -10,6 +10,8 @@ from pathlib import Path
 import psutil
 import torch
 
+from core.instruction_sets import current
+
 LIBRARIES = ("torch", "diffusers", "transformers", "tomesd", "xformers", "numpy")
 
 
@@ -135,11 +137,13 @@ def one_sentence(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def detect(device: str | None = None, threads: int | None = None) -> Platform:
+def detect(
+    device: str | None = None, threads: int | None = None, instruction_set: str | None = None
+) -> Platform:
     """Look at this machine. Probes run here, when called, and never at import.
 
-    `threads` is the default number a process had before somebody changed it: a platform stays
-    the same platform whatever one job's conditions are.
+    `threads` and `instruction_set` are what a process had, or would have, before somebody changed
+    it: a platform stays the same platform whatever one job's conditions are.
     """
     target = torch.device(device or _best_device())
     capabilities: dict[str, str | None] = {}
@@ -157,7 +161,7 @@ def detect(device: str | None = None, threads: int | None = None) -> Platform:
         memory_bytes=memory,
         cores=len(psutil.Process().cpu_affinity()) if host.system() == "Linux" else _cores(),
         threads=threads or torch.get_num_threads(),
-        instruction_set=torch.backends.cpu.get_cpu_capability(),
+        instruction_set=instruction_set or current(),
         system=f"{host.system()} {host.machine()}",
         versions=library_versions(),
         capabilities=capabilities,

@@ -15,11 +15,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from core.lease import lease
-from core.request import Job, StepEvent, Watch
+from core.request import Conditions, Job, StepEvent, Watch
 from core.run import Environment, Run
+
+if TYPE_CHECKING:
+    from core.platforms import Platform
 
 PRELOADED = "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion"
 """Where this is already imported when a worker begins, the worker was forked after imports."""
@@ -38,12 +41,19 @@ class _Setup:
     device: str | None
     pictures: Path
     threads: int | None
+    instruction_set: str | None
+    usual_instruction_set: str | None
 
 
 class WorkerEngine:
     """Runs jobs in one other process. Making it starts the process; the first run waits for it.
 
     - `threads`: threads inside one operator, set before any arithmetic; None keeps the default.
+    - `instruction_set`: what its CPU kernels are limited to; such a process has to be exec'd,
+      because the libraries choose once. It limits itself, in its own environment, so that
+      processes that start beside it are none the wiser. None keeps what the machine has.
+    - `usual_instruction_set`: what the platform has when nothing is limited; a limited process
+      cannot find out, and is on the same platform all the same.
     - `lease_folder`: where the device's lock lies; every run owns the device while it lasts.
     - `replace_dead`: start a new process where the last one died, for a server that must go on.
       An audit leaves it off, because there a process is part of the experiment.
@@ -57,9 +67,19 @@ class WorkerEngine:
         device: str | None = None,
         process: Literal["forked", "exec"] = "forked",
         threads: int | None = None,
+        instruction_set: str | None = None,
+        usual_instruction_set: str | None = None,
         replace_dead: bool = False,
     ) -> None:
-        self._setup = _Setup(device=device, pictures=pictures, threads=threads)
+        if instruction_set is not None and process != "exec":
+            raise ValueError("Only an exec'd process can be limited to an instruction set.")
+        self._setup = _Setup(
+            device=device,
+            pictures=pictures,
+            threads=threads,
+            instruction_set=instruction_set,
+            usual_instruction_set=usual_instruction_set,
+        )
         self._kind = process
         self._lease_folder = lease_folder
         self._replace_dead = replace_dead
@@ -161,6 +181,21 @@ class WorkerEngine:
         return Run(job=job, outcome=outcome, environment=self._environment, reason=reason)
 
 
+def open_worker(
+    conditions: Conditions, platform: "Platform", *, pictures: Path, lease_folder: Path
+) -> WorkerEngine:
+    """Start a process as the conditions say, without waiting for it."""
+    return WorkerEngine(
+        pictures=pictures,
+        lease_folder=lease_folder,
+        device=platform.device,
+        process="exec" if conditions.process == "exec" else "forked",
+        threads=conditions.threads,
+        instruction_set=conditions.instruction_set,
+        usual_instruction_set=platform.instruction_set,
+    )
+
+
 def _unknown_environment(process: Literal["forked", "exec"]) -> Environment:
     return Environment(
         fingerprint="",
@@ -229,6 +264,15 @@ def _listen(
 
 
 def _engine(setup: _Setup, process: Literal["forked", "exec"]) -> Any:
+    from core.instruction_sets import current, limit
+
+    if setup.instruction_set is not None:
+        limit(setup.instruction_set)
+        if (found := current()) != setup.instruction_set:
+            raise RuntimeError(
+                f"asked for {setup.instruction_set} kernels, torch chose {found} ones here."
+            )
+
     import torch
 
     from core.diffusion import DiffusersEngine
@@ -237,5 +281,6 @@ def _engine(setup: _Setup, process: Literal["forked", "exec"]) -> Any:
     default_threads = torch.get_num_threads()
     if setup.threads is not None:
         torch.set_num_threads(setup.threads)
-    platform = detect(setup.device, threads=default_threads)
+    usual = setup.usual_instruction_set if setup.instruction_set is not None else None
+    platform = detect(setup.device, threads=default_threads, instruction_set=usual)
     return DiffusersEngine(platform, setup.pictures, process)

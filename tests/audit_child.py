@@ -9,25 +9,26 @@ def main(database: Path, model_path: Path, plan_path: Path, audit_id: str) -> No
     from audit.plan_file import load_plan
     from core.models import resolve
     from core.platforms import detect
-    from core.request import Conditions
     from core.store import Store
-    from core.worker import WorkerEngine
+    from core.worker import open_worker
 
     platform = detect("cpu")
     model = resolve(str(model_path), Path("unused"))
     plan = load_plan(plan_path, model, platform)
     with Store(database) as store:
-
-        def open_worker(conditions: Conditions) -> WorkerEngine:
-            return WorkerEngine(
+        run_audit(
+            store,
+            plan,
+            platform,
+            model,
+            lambda conditions: open_worker(
+                conditions,
+                platform,
                 pictures=store.pictures,
                 lease_folder=database.parent / "leases",
-                device="cpu",
-                process="exec" if conditions.process == "exec" else "forked",
-                threads=conditions.threads,
-            )
-
-        run_audit(store, plan, platform, model, open_worker, audit_id=audit_id or None)
+            ),
+            audit_id=audit_id or None,
+        )
 
 
 if __name__ == "__main__":

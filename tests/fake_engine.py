@@ -15,7 +15,16 @@ from core.platforms import Platform
 from core.request import Conditions, Job, Model, Request, StepEvent, Watch
 from core.run import Effective, Environment, Memory, Picture, Run, SlotEffect, Timings
 
-Leak = Literal["call", "process", "exec", "threads", "batch-size", "batch-position", "other-work"]
+Leak = Literal[
+    "call",
+    "process",
+    "exec",
+    "threads",
+    "instruction-set",
+    "batch-size",
+    "batch-position",
+    "other-work",
+]
 """What may reach a picture although it should not: the number of calls before, the process, …"""
 
 MODEL = Model(name="fake", path=Path("nowhere"), digest="f" * 64)
@@ -146,6 +155,8 @@ class FakeEngine:
                 return "exec" if self.conditions.process == "exec" else ""
             case "threads":
                 return str(self.conditions.threads or "")
+            case "instruction-set":
+                return self.conditions.instruction_set or ""
             case "batch-size":
                 return str(len(job.requests)) if len(job.requests) > 1 else ""
             case "batch-position":
@@ -158,7 +169,7 @@ class FakeEngine:
             fingerprint=PLATFORM.fingerprint,
             device="cpu",
             threads=self.conditions.threads or PLATFORM.threads,
-            instruction_set=PLATFORM.instruction_set,
+            instruction_set=self.conditions.instruction_set or PLATFORM.instruction_set,
             process=self.conditions.process,
             process_id=self.process_id,
             calls_before=self.calls,

@@ -13,10 +13,12 @@ from audit.estimate import Costs, estimate, measured
 from audit.plan import Plan, PlannedRun
 from audit.plan_file import PlanError, load_plan, timing_workers
 from audit.schedule import expand, groups_of
+from audit.score import AXES
 from audit.trials import trials
+from audit.verdicts import MIN_TRIALS
 from core.models import resolve
 from core.optimization import Configuration
-from core.optimizations import configure
+from core.optimizations import SLOTS, configure
 from core.platforms import Platform, detect
 from core.request import Following, Model, Request
 from tests.fake_engine import MODEL, PLATFORM, FakeEngine
@@ -124,6 +126,11 @@ settings = { attention = "none" }
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
+        (("count = 2\n", ""), "clusters.count is missing"),
+        (
+            ('name = "mine"', 'name = "mine"\naxes = ["moon"]'),
+            "axes.1 should be 'after-other-work'",
+        ),
         (("count = 2", "count = 0"), "clusters.count should be greater than or equal to 1"),
         (("count = 2", 'count = "2"'), "clusters.count should be a valid integer"),
         (("width = 128\n", ""), "request.width is missing"),
@@ -143,7 +150,7 @@ settings = { attention = "none" }
             "candidate 1: attention has no option 'magic'",
         ),
         (
-            ("[clusters]", '[[candidate]]\naxes = ["instruction-set"]\n[clusters]'),
+            ("[clusters]", '[[candidate]]\naxes = ["same-process"]\n[clusters]'),
             "candidate.1.axes.1 should be 'after-other-work', 'batch-size'",
         ),
         (
@@ -234,6 +241,25 @@ def test_sessions_by_cluster_make_the_timed_processes_the_second_ones(
         assert (first.role, second.role, second.block) == ("determinism", "timing", 0)
 
 
+def test_axes_can_be_asked_for_every_configuration(
+    written: Callable[[str], Plan],
+) -> None:
+    plan = written(
+        MINIMAL.replace("[request]", 'axes = ["threads", "batch-size"]\n[request]')
+        + '[[candidate]]\nsettings = { attention = "none" }\naxes = ["threads", "batch-position"]\n'
+    )
+    both = (plan.baseline.key, plan.candidates[0].key)
+    assert plan.axes == {"threads": both, "batch-size": both, "batch-position": both[1:]}
+
+
+def test_extra_axes_may_be_tried_in_fewer_clusters_than_there_are() -> None:
+    runs = expand(replace(EVERYTHING, axis_clusters=2), PLATFORM)
+    for axis in ("batch-size", "batch-position", "threads", "after-other-work"):
+        assert {run.cluster for run in runs if run.role == axis} == {0, 1}
+    assert {run.cluster for run in runs if run.role == "determinism"} == set(range(6))
+    assert {run.cluster for run in runs if run.role == "ulp-nudge"} == set(range(6))
+
+
 def test_clusters_can_be_asked_for(pocket: Model, platform: Platform) -> None:
     plan = load_plan(DATA / "plans" / "smoke.toml", pocket, platform, clusters=7)
     assert [request.seed for request in plan.requests] == list(range(1, 8))
@@ -248,6 +274,44 @@ def test_the_quick_plans_minimum_sigma_acts(pocket: Model, platform: Platform) -
         limit = float(value.partition(":")[2])
         below = [i for i, sigma in enumerate(scheduler.sigmas[:-1].tolist()) if sigma < limit]
         assert below == [5, 6, 7]
+
+
+def test_the_standard_plans_minimum_sigmas_skip_what_the_articles_skip(
+    pocket: Model, platform: Platform
+) -> None:
+    """With 20 Euler steps 2, 4 and 6 lie below 0.3, 0.5 and 0.7: `alternate` skips 1, 2 and 3."""
+    plan = load_plan(DATA / "plans" / "standard.toml", pocket, platform)
+    scheduler = EulerDiscreteScheduler.from_pretrained(pocket.path / "scheduler")
+    scheduler.set_timesteps(plan.requests[0].num_inference_steps)
+    below = {}
+    for value in {c.get("min-sigma") for c in plan.candidates} - {"off"}:
+        limit = value.partition(":")[2]
+        steps = [
+            i for i, sigma in enumerate(scheduler.sigmas[:-1].tolist()) if sigma < float(limit)
+        ]
+        below[limit] = steps
+        assert sum(step % 2 for step in steps) == len(steps) // 2
+    assert {limit: len(steps) for limit, steps in below.items()} == {"0.3": 2, "0.5": 4, "0.7": 6}
+
+
+def test_the_standard_plan_tries_every_axis_on_every_configuration(
+    pocket: Model, platform: Platform
+) -> None:
+    plan = load_plan(DATA / "plans" / "standard.toml", pocket, platform)
+    keys = {c.key for c in (plan.baseline, *plan.candidates)}
+    extra = set(AXES) - {"same-process", "fresh-process"}
+    assert {axis: set(rows) for axis, rows in plan.axes.items()} == dict.fromkeys(extra, keys)
+    assert (plan.axis_clusters or 0) >= MIN_TRIALS
+    wanted = {
+        *(f"token-merging=seeded:{ratio}" for ratio in (0.3, 0.5, 0.7)),
+        *(f"min-sigma=alternate:{sigma}" for sigma in (0.3, 0.5, 0.7)),
+        "token-merging=as-shipped:0.5",
+        "min-sigma=all:0.7",
+    }
+    assert wanted <= {part for key in keys for part in key.split()}
+    attention = next(slot for slot in SLOTS if slot.name == "attention")
+    tried = {c.get("attention") for c in (plan.baseline, *plan.candidates)}
+    assert tried == {option.name for option in attention.options}
 
 
 def test_few_workers_where_memory_is_small(tiny_model_path: Path) -> None:
@@ -403,6 +467,31 @@ def test_threads_are_the_other_number() -> None:
 
     assert threads(PLATFORM) == {1}
     assert threads(replace(PLATFORM, threads=1)) == {2}
+
+
+def test_threads_are_not_varied_on_one_core() -> None:
+    roles = {run.role for run in expand(EVERYTHING, replace(PLATFORM, cores=1))}
+    assert "threads" not in roles
+    assert "batch-size" in roles
+
+
+def test_instruction_sets_are_the_smaller_ones_in_turn_each_in_an_execd_process() -> None:
+    plan = replace(EVERYTHING, axes={"instruction-set": (BASELINE.key, CANDIDATE.key)})
+
+    def limited(**facts: object) -> list[PlannedRun]:
+        runs = expand(plan, replace(PLATFORM, **facts))  # type: ignore[arg-type]
+        return [run for run in runs if run.role == "instruction-set"]
+
+    runs = limited(instruction_set="AVX512")
+    assert {run.job.conditions.process for run in runs} == {"exec"}
+    assert len({run.process for run in runs}) == len(runs) == 2 * 6
+    for run in runs:
+        expected = ("AVX2", "DEFAULT")[run.cluster % 2]
+        assert run.job.conditions.instruction_set == expected
+    smallest = {run.job.conditions.instruction_set for run in limited(instruction_set="AVX2")}
+    assert smallest == {"DEFAULT"}
+    assert limited(instruction_set="DEFAULT") == limited(instruction_set="NEON") == []
+    assert limited(instruction_set="AVX512", device="cuda:0") == []
 
 
 def test_nudges_lie_inside_the_latents_and_differ() -> None:

@@ -5,19 +5,23 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
 
+from audit.applicability import not_applicable
 from core.diffusion import DiffusersEngine
+from core.instruction_sets import smaller
 from core.models import resolve
 from core.optimization import Configuration
 from core.optimizations import configure
 from core.platforms import Platform, detect
 from core.request import Conditions, Following, Job, Request, StepEvent
 from core.worker import WorkerEngine
+from core.worker import open_worker as open_limited
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +78,49 @@ def test_forked_and_execd_workers_give_this_process_bits(
         assert first.pictures[0].pixels_sha256 == here.pictures[0].pixels_sha256
         seen.add(first.environment.process_id)
     assert len(seen) == 2
+
+
+def test_kernels_are_limited_in_the_worker_and_nowhere_else(
+    tmp_path: Path, platform: Platform, job: Job
+) -> None:
+    names = smaller(platform.instruction_set)
+    if not names:
+        assert not_applicable(platform)["instruction-set"]
+        return
+    before = dict(os.environ)
+    digests = set()
+    for kernels in (None, names[-1]):
+        conditions = Conditions(process="exec", instruction_set=kernels)
+        worker = open_limited(conditions, platform, pictures=tmp_path, lease_folder=tmp_path)
+        try:
+            run = worker.run(replace(job, conditions=conditions), Following())
+        finally:
+            worker.close()
+        assert run.outcome == "ok", run.reason
+        assert run.environment.instruction_set == (kernels or platform.instruction_set)
+        assert run.environment.fingerprint == platform.fingerprint, "it is the same platform"
+        digests.add(run.pictures[0].latents_sha256)
+    assert len(digests) == 2, "other kernels that give equal bits have not acted"
+    assert dict(os.environ) == before
+
+
+def test_a_worker_that_is_not_limited_as_asked_says_so(
+    tmp_path: Path, platform: Platform, job: Job
+) -> None:
+    asked = replace(job, conditions=Conditions(process="exec", instruction_set="AVX2"))
+    worker = open_worker(tmp_path, process="exec", instruction_set="AVX1024")
+    try:
+        run = worker.run(asked, Following())
+    finally:
+        worker.close()
+    assert run.outcome == "failed"
+    assert "There is no instruction set 'AVX1024'" in run.reason
+    here = DiffusersEngine(platform, tmp_path).run(
+        replace(job, conditions=Conditions(instruction_set="NEON")), Following()
+    )
+    assert "asks for NEON kernels" in here.reason
+    with pytest.raises(ValueError, match="Only an exec'd process"):
+        open_worker(tmp_path, process="forked", instruction_set="AVX2")
 
 
 def test_threads_are_set_before_the_first_job(

@@ -10,11 +10,13 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from audit.estimate import Costs
 from audit.plan import PlannedRun
 from audit.score import GOALS, Audit
-from core.request import Conditions
+from core.platforms import Platform
+from core.request import Model
 from core.store import Store
-from core.worker import WorkerEngine
+from core.worker import open_worker
 from webapp.places import Places, places
 from webapp.terminal import BadInput, interruptible, print_json, say, tell
 
@@ -33,7 +35,15 @@ def audit(
     model: Annotated[str, typer.Option(help="pocket, or a folder.")] = "pocket",
     resume: Annotated[str | None, typer.Option(help="Continue the audit with this id.")] = None,
     seeds: Annotated[
-        int | None, typer.Option(help="Clusters (prompt × seed) instead of the plan's.", min=1)
+        str | None,
+        typer.Option(
+            metavar="N|FILE",
+            help="How many seeds instead of the plan's, or a file of seeds (.txt, .csv, .toml).",
+        ),
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(help="A file of prompts instead of the plan's (.txt, .csv, .toml)."),
     ] = None,
     as_json: Json = False,
     database: Database = None,
@@ -50,26 +60,33 @@ def audit(
     from audit.schedule import expand
     from core.models import resolve
     from core.platforms import detect
-    from core.request import Model
 
+    if resume is not None and (seeds or prompts):
+        raise BadInput("An audit keeps its prompts and seeds: leave them out beside --resume.")
+    count, file = _seeds(seeds)
     place = places(database)
     platform = detect()
     with Store(place.database) as store:
         if resume is None:
             chosen = resolve(model, place.shipped_model)
-            todo = load_plan(place.plan(plan), chosen, platform, clusters=seeds)
+            todo = load_plan(
+                place.plan(plan), chosen, platform, clusters=count, prompts=prompts, seeds=file
+            )
         else:
             chosen, todo = store.model(resume, Model), store.plan(resume, Plan)
         planned = expand(todo, platform)
         done = store.identities(resume) if resume else frozenset()
-        tell(f"{todo.name}: {estimate(planned, done=done)}")
+        costs = _costs(store, resume, chosen, platform)
+        tell(f"{todo.name}: {estimate(planned, costs, done)}")
         with interruptible() as stop, _bar(len(planned), len(done)) as (bar, task):
             audit_id = run_audit(
                 store,
                 todo,
                 platform,
                 chosen,
-                lambda conditions: _open_worker(conditions, platform.device, store, place),
+                lambda conditions: open_worker(
+                    conditions, platform, pictures=store.pictures, lease_folder=place.leases
+                ),
                 audit_id=resume,
                 on_progress=lambda at: bar.update(
                     task,
@@ -162,6 +179,28 @@ def _result(place: Places, audit_id: str | None) -> Audit:
         return judge(store, audit_id)
 
 
+def _seeds(text: str | None) -> tuple[int | None, Path | None]:
+    """A number of seeds, or a file of them."""
+    if text is None or not text.isdecimal():
+        return None, None if text is None else Path(text)
+    if not int(text):
+        raise BadInput("--seeds takes a number from 1, or a file of seeds.")
+    return int(text), None
+
+
+def _costs(store: Store, resume: str | None, model: Model, platform: Platform) -> Costs | None:
+    """What pictures of this model took here, in this audit or lately; None where none was made."""
+    from audit.estimate import measured
+
+    known = store.runs(resume).values() if resume else store.generations(20)
+    return measured(
+        run
+        for run in known
+        if run.environment.fingerprint == platform.fingerprint
+        and run.job.requests[0].model.digest == model.digest
+    )
+
+
 def _what(run: PlannedRun) -> str:
     return f"{run.role} {run.configuration.key}"
 
@@ -173,16 +212,6 @@ def _show(result: Audit) -> None:
     for table in tables(result):
         console.print(table)
         console.print()
-
-
-def _open_worker(conditions: Conditions, device: str, store: Store, place: Places) -> WorkerEngine:
-    return WorkerEngine(
-        pictures=store.pictures,
-        lease_folder=place.leases,
-        device=device,
-        process="exec" if conditions.process == "exec" else "forked",
-        threads=conditions.threads,
-    )
 
 
 @contextmanager

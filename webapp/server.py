@@ -11,9 +11,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from core.models import resolve
-from core.request import Conditions
 from core.store import Store
-from core.worker import WorkerEngine
+from core.worker import WorkerEngine, open_worker
 from webapp.places import Places
 
 if TYPE_CHECKING:
@@ -51,16 +50,14 @@ def services(place: Places, model: str) -> Iterator["Services"]:
         jobs = JobQueue(engine, store.add_generation)
         platform = detect()
 
-        def open_worker(conditions: Conditions) -> WorkerEngine:
-            return WorkerEngine(
-                pictures=store.pictures,
-                lease_folder=place.leases,
-                device=platform.device,
-                process="exec" if conditions.process == "exec" else "forked",
-                threads=conditions.threads,
-            )
-
-        audits = Audits(place.database, platform, open_worker, jobs)
+        audits = Audits(
+            place.database,
+            platform,
+            lambda conditions: open_worker(
+                conditions, platform, pictures=store.pictures, lease_folder=place.leases
+            ),
+            jobs,
+        )
         try:
             yield Services(
                 platform=platform,
