@@ -5,10 +5,12 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sqlite_utils import Database, Migrations
 
+Access = Literal["shared", "exclusive"]
+"""Whether other connections may use the file while one has it open."""
 PATIENCE = 30.0
 """Seconds to wait while another process writes."""
 
@@ -94,20 +96,30 @@ class StoreError(Exception):
     """The file cannot serve; the message is one sentence that says what to do."""
 
 
-def open_database(path: Path) -> Database:
+def open_database(path: Path, access: Access = "shared") -> Database:
     """Open or make the file, and bring it to this version's shape.
 
-    Write-ahead logging lets others read while one writes, and a process that is killed leaves
-    every committed transaction behind. Raises StoreError, without having changed the file, where
-    it is not Seedproof's.
+    `shared`: write-ahead logging lets others read while one writes, and a process that is killed
+    leaves every committed transaction behind. `exclusive`: a rollback journal and one lock from
+    now until the file is closed, for file systems without shared memory and with slow or
+    unreliable locks (network mounts); every other connection is refused. Raises StoreError,
+    without having changed the file, where it is not Seedproof's.
     """
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(path, timeout=PATIENCE, check_same_thread=False)
         try:
             db = Database(connection, execute_plugins=False)
+            if access == "exclusive":
+                # The lock comes first: two who both read already would wait for each other.
+                db.execute("pragma locking_mode = exclusive")
+                db.execute("begin exclusive")
+                db.commit()
             _refuse_others(db, path)
-            db.enable_wal()
+            if access == "exclusive":
+                db.execute("pragma journal_mode = delete")
+            else:
+                db.enable_wal()
             if MIGRATIONS.pending(db):
                 db.execute("begin immediate")
                 MIGRATIONS.apply(db)

@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 
 from sqlite_utils import Database
 
-from core.database import StoreError, explained, open_database
+from core.database import Access, StoreError, explained, open_database
 from core.serialization import dump, load
 
 T = TypeVar("T")
@@ -18,11 +18,11 @@ T = TypeVar("T")
 class Records:
     """The file, its lock, and the way in and out for records; what they mean is a subclass's."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, access: Access = "shared") -> None:
         self.path = path.absolute()
         self.pictures = self.path.parent / "pictures"
         self._lock = threading.RLock()
-        self._db = open_database(self.path)
+        self._db = open_database(self.path, access)
 
     def close(self) -> None:
         with self._lock:

@@ -35,7 +35,8 @@ class AuditEntry:
 
 
 class Store(History):
-    """One database file. Many processes may read while one writes; threads may share a store.
+    """One database file. Many processes may read while one writes, unless it is opened for
+    exclusive access; threads may share a store.
 
     Audits with their runs and results stand here, pictures of no audit in `core.history`.
     """

@@ -41,7 +41,7 @@ def services(tmp_path: Path) -> Iterator[Services]:
     database = tmp_path / "seedproof.db"
     with Store(database) as store:
         jobs = JobQueue(FakeEngine(pictures=store.pictures), store.add_generation)
-        audits = Audits(database, PLATFORM, FakeWorkers(pictures=store.pictures), jobs)
+        audits = Audits(store, PLATFORM, FakeWorkers(pictures=store.pictures), jobs)
         yield Services(
             platform=PLATFORM,
             model=POCKET,

@@ -67,7 +67,7 @@ class Bench:
             },
             dies=self._counted,
         )
-        self.audits = Audits(self.database, PLATFORM, self.workers, self.jobs)
+        self.audits = Audits(self.store, PLATFORM, self.workers, self.jobs)
 
     def _counted(self, number: int, job: Job) -> bool:
         self.gate.wait(PATIENCE)
@@ -137,7 +137,7 @@ def test_pictures_go_first(bench: Bench) -> None:
             return super().run(job, watch)
 
     jobs = JobQueue(Slow())
-    audits = Audits(bench.database, PLATFORM, bench.workers, jobs)
+    audits = Audits(bench.store, PLATFORM, bench.workers, jobs)
     request = Request(prompt="me first", model=MODEL, num_inference_steps=1)
     jobs.submit(Job(id="mine", requests=(request,), configuration=configure({}, PLATFORM)), "ann")
     audit_id = audits.start(plan(1), MODEL)
@@ -153,7 +153,7 @@ def test_what_breaks_an_audit_is_one_sentence(bench: Bench) -> None:
     def no_worker(conditions: object) -> FakeEngine:
         raise OSError("no processes left\nat all")
 
-    audits = Audits(bench.database, PLATFORM, no_worker, bench.jobs)  # type: ignore[arg-type]
+    audits = Audits(bench.store, PLATFORM, no_worker, bench.jobs)  # type: ignore[arg-type]
     audit_id = audits.start(plan(1), MODEL)
     until(lambda: (sitting := audits.sitting(audit_id)) is not None and sitting.state == "failed")
     sitting = audits.sitting(audit_id)

@@ -16,20 +16,21 @@ def build(services: Services) -> gr.Blocks:
     Pages are routes and not tabs: an address can then name an audit or a picture, and the
     browser's back button and bookmarks work.
     """
+    notice = services.policy.notice
     with gr.Blocks(title="Seedproof", analytics_enabled=False, fill_width=True) as app:
-        header("Generate")
+        header("Generate", notice)
         GeneratePage(services).connect(app)
         footer(services.platform, services.model.name)
     with app.route("Audit", "audit") as page:
-        header("Audit")
+        header("Audit", notice)
         AuditPage(services).connect(page)
         footer(services.platform, services.model.name)
     with app.route("Recommend", "recommend") as page:
-        header("Recommend")
+        header("Recommend", notice)
         RecommendPage(services).connect(page)
         footer(services.platform, services.model.name)
     with app.route("History", "history") as page:
-        header("History")
+        header("History", notice)
         HistoryPage(services).connect(page)
         footer(services.platform, services.model.name)
     built: gr.Blocks = app

@@ -36,7 +36,10 @@ class AuditPage:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        names = sorted((file.stem for file in services.plans.glob("*.toml")), key=_place)
+        allowed = services.policy.plans
+        there = (file.stem for file in services.plans.glob("*.toml"))
+        names = sorted((n for n in there if allowed is None or n in allowed), key=_place)
+        self._names = names
         usual = "quick" if "quick" in names else next(iter(names), None)
         gr.HTML(
             '<h1 class="sp-page-title">Audit</h1><p class="sp-lead">Rerun identical seeds under '
@@ -105,6 +108,8 @@ class AuditPage:
 
     def _plan(self, name: str) -> Plan:
         services = self._services
+        if name not in self._names:
+            raise PlanError(f"The plan {name!r} is not offered here.")
         return load_plan(services.plans / f"{name}.toml", services.model, services.platform)
 
     def _promised(self, name: str | None) -> tuple[str, Any]:

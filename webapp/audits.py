@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 from audit.changes import short_name
@@ -55,12 +54,12 @@ class Audits:
 
     def __init__(
         self,
-        database: Path,
+        store: Store,
         platform: Platform,
         open_worker: OpenWorker,
         jobs: JobQueue,
     ) -> None:
-        self._database = database
+        self._store = store
         self._platform = platform
         self._open_worker = open_worker
         self._jobs = jobs
@@ -84,10 +83,9 @@ class Audits:
         """Begin a new audit; returns its id at once. Raises Occupied."""
         with self._lock:
             self._require_free()
-            with Store(self._database) as store:
-                audit_id = store.add_audit(
-                    plan.name, plan=plan, platform=self._platform, model=model
-                )
+            audit_id = self._store.add_audit(
+                plan.name, plan=plan, platform=self._platform, model=model
+            )
             self._begin(audit_id, plan, model)
         return audit_id
 
@@ -97,8 +95,8 @@ class Audits:
             if self.running == audit_id:
                 return
             self._require_free()
-            with Store(self._database) as store:
-                plan, model = store.plan(audit_id, Plan), store.model(audit_id, Model)
+            plan = self._store.plan(audit_id, Plan)
+            model = self._store.model(audit_id, Model)
             self._begin(audit_id, plan, model)
 
     def stop(self) -> None:
@@ -135,38 +133,36 @@ class Audits:
         self, audit_id: str, plan: Plan, model: Model, planned: Mapping[str, PlannedRun]
     ) -> None:
         try:
-            with Store(self._database) as store:
-                judging = _Judging(store, audit_id)
-                done = store.identities(audit_id)
-                self._change(done=len(done), seconds=store.audit(audit_id).seconds)
+            store = self._store
+            judging = _Judging(store, audit_id)
+            done = store.identities(audit_id)
+            self._change(done=len(done), seconds=store.audit(audit_id).seconds)
 
-                def on_progress(progress: Progress) -> None:
-                    whole = estimate(tuple(planned.values())).seconds
-                    rest = estimate(
-                        tuple(planned.values()), done=store.identities(audit_id)
-                    ).seconds
-                    self._change(
-                        done=progress.done,
-                        total=progress.total,
-                        seconds=progress.seconds,
-                        remaining=progress.seconds * rest / max(whole - rest, 0.1),
-                    )
-                    if progress.planned.role != "timing" and judging.worthwhile():
-                        self._change(judged=judging.judge())
-
-                run_audit(
-                    store,
-                    plan,
-                    self._platform,
-                    model,
-                    lambda conditions: self._polite(conditions, plan, planned),
-                    audit_id=audit_id,
-                    on_progress=on_progress,
-                    stop=self._stop.is_set,
+            def on_progress(progress: Progress) -> None:
+                whole = estimate(tuple(planned.values())).seconds
+                rest = estimate(tuple(planned.values()), done=store.identities(audit_id)).seconds
+                self._change(
+                    done=progress.done,
+                    total=progress.total,
+                    seconds=progress.seconds,
+                    remaining=progress.seconds * rest / max(whole - rest, 0.1),
                 )
-                self._change(now="judging")
-                self._change(judged=judging.judge())
-                finished = store.audit(audit_id).finished_at is not None
+                if progress.planned.role != "timing" and judging.worthwhile():
+                    self._change(judged=judging.judge())
+
+            run_audit(
+                store,
+                plan,
+                self._platform,
+                model,
+                lambda conditions: self._polite(conditions, plan, planned),
+                audit_id=audit_id,
+                on_progress=on_progress,
+                stop=self._stop.is_set,
+            )
+            self._change(now="judging")
+            self._change(judged=judging.judge())
+            finished = store.audit(audit_id).finished_at is not None
             self._change(state="done" if finished else "stopped", now="", remaining=None)
         except Exception as error:
             self._change(state="failed", now="", remaining=None, reason=one_sentence(error))

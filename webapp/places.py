@@ -5,6 +5,8 @@ from pathlib import Path
 
 import platformdirs
 
+from core.database import Access
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -14,6 +16,8 @@ class Places:
 
     database: Path
     """Runs, scores and recommendations; pictures and reports lie in folders beside it."""
+    access: Access
+    """Whether other programs may open the database while the app runs."""
     leases: Path
     """Locks of the devices; the same for every database, because there is one machine."""
     shipped_model: Path
@@ -40,10 +44,11 @@ class Places:
         raise ValueError(f"Unknown plan {name!r}: choose one of {known}, or give a .toml file.")
 
 
-def places(database: Path | None = None) -> Places:
+def places(database: Path | None = None, access: Access = "shared") -> Places:
     """The defaults: data in the user's data folder, locks in the user's cache folder."""
     return Places(
         database=database or platformdirs.user_data_path("seedproof") / "seedproof.db",
+        access=access,
         leases=platformdirs.user_cache_path("seedproof") / "leases",
         shipped_model=REPOSITORY / "data" / "pocket",
         plans=REPOSITORY / "data" / "plans",

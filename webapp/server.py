@@ -14,6 +14,7 @@ from core.models import resolve
 from core.store import Store
 from core.worker import WorkerEngine, open_worker
 from webapp.places import Places
+from webapp.policy import OWN, Policy
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -21,24 +22,35 @@ if TYPE_CHECKING:
     from webapp.services import Services
 
 
-def serve(place: Places, model: str, *, host: str, port: int, browser: bool = False) -> None:
+def serve(
+    place: Places,
+    model: str,
+    *,
+    host: str,
+    port: int,
+    browser: bool = False,
+    policy: Policy = OWN,
+) -> None:
     """Serve until interrupted. Raises ValueError where the model or the port cannot be used."""
     _require_free(host, port)
     signal.signal(signal.SIGTERM, _interrupted)
-    with services(place, model) as made:
+    with services(place, model, policy) as made:
         from webapp.app import build
 
         launch(build(made), made, host=host, port=port, browser=browser)
 
 
 @contextmanager
-def services(place: Places, model: str) -> Iterator["Services"]:
+def services(place: Places, model: str, policy: Policy = OWN) -> Iterator["Services"]:
     """Everything the pages need. The worker starts first and the model loads at first use.
 
     What is imported in here takes seconds, which the worker needs for its own imports anyway.
     """
     chosen = resolve(model, place.shipped_model)
-    with Store(place.database) as store, tempfile.TemporaryDirectory("-seedproof") as reports:
+    with (
+        Store(place.database, place.access) as store,
+        tempfile.TemporaryDirectory("-seedproof") as reports,
+    ):
         engine = WorkerEngine(pictures=store.pictures, lease_folder=place.leases, replace_dead=True)
 
         from core.platforms import detect
@@ -51,7 +63,7 @@ def services(place: Places, model: str) -> Iterator["Services"]:
         platform = detect()
 
         audits = Audits(
-            place.database,
+            store,
             platform,
             lambda conditions: open_worker(
                 conditions, platform, pictures=store.pictures, lease_folder=place.leases
@@ -69,6 +81,7 @@ def services(place: Places, model: str) -> Iterator["Services"]:
                 plans=place.plans,
                 reports=Path(reports),
                 examples=examples(place.plans.parent / "prompts.toml"),
+                policy=policy,
             )
         finally:
             audits.close()
@@ -96,6 +109,8 @@ def launch(
         css=css(),
         head=HEAD,
         allowed_paths=[str(made.store.pictures)],
+        max_file_size=made.policy.largest_upload,
+        show_error=False,
         footer_links=[],
         run_history=False,
         enable_monitoring=False,

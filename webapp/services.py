@@ -9,6 +9,7 @@ from core.store import Store
 from webapp.audits import Audits
 from webapp.findings import Findings
 from webapp.jobs import JobQueue
+from webapp.policy import OWN, Policy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,3 +28,4 @@ class Services:
     """Where reports are written before they are handed to a browser."""
     examples: tuple[str, ...] = ()
     """Prompts that this model can draw."""
+    policy: Policy = OWN

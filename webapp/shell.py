@@ -37,11 +37,13 @@ const name = () => {
 };
 button.addEventListener("click", () => {
   const dark = document.body.classList.toggle("dark");
-  localStorage.setItem("seedproof-theme", dark ? "dark" : "light");
+  try { localStorage.setItem("seedproof-theme", dark ? "dark" : "light"); } catch {}
   name();
 });
 new MutationObserver(name).observe(document.body, { attributeFilter: ["class"] });
-const stored = localStorage.getItem("seedproof-theme");
+let stored = null;
+// Inside another site's frame a browser may refuse to keep anything.
+try { stored = localStorage.getItem("seedproof-theme"); } catch {}
 if (stored && !new URLSearchParams(location.search).has("__theme")) {
   document.body.classList.toggle("dark", stored === "dark");
 }
@@ -49,8 +51,12 @@ name();
 """
 
 
-def header(current: str) -> None:
-    """The bar of the page called `current`. Styles hide Gradio's own, which has no name for us."""
+def header(current: str, notice: str = "") -> None:
+    """The bar of the page called `current`, and below it what every visitor must know.
+
+    Styles hide Gradio's own bar, which has no name for us.
+    """
+    told = f'<p class="sp-hint" id="notice">{escape(notice)}</p>' if notice else ""
     links = "".join(
         f'<a href="{address}"{" aria-current=page" if name == current else ""}>{name}</a>'
         for name, address in PAGES
@@ -58,7 +64,8 @@ def header(current: str) -> None:
     gr.HTML(
         f'<header class="sp-bar"><a class="sp-brand" href="./">{_MARK}<span>Seedproof</span></a>'
         f'<nav aria-label="Pages">{links}</nav>'
-        '<button type="button" class="sp-plain sp-theme">Dark</button></header>',
+        '<button type="button" class="sp-plain sp-theme">Dark</button></header>'
+        f"{told}",
         apply_default_css=False,
         js_on_load=_TOGGLE,
         elem_classes="sp-shell",

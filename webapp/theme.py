@@ -39,7 +39,8 @@ HEAD = """
 <script>
   // A stored choice of light or dark wins over the system's, before the first paint.
   (() => {
-    const chosen = localStorage.getItem("seedproof-theme");
+    let chosen = null;
+    try { chosen = localStorage.getItem("seedproof-theme"); } catch {}
     const query = new URLSearchParams(location.search);
     if (chosen && !query.has("__theme")) {
       const apply = () => document.body.classList.toggle("dark", chosen === "dark");

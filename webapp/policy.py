@@ -1,0 +1,19 @@
+"""What whoever visits may do here: everything on one's own machine, less where strangers come."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """Chosen at the entry point. The defaults suit a start of one's own."""
+
+    notice: str = ""
+    """What every page says below its bar; nothing where it is empty."""
+    plans: tuple[str, ...] | None = None
+    """The plans a visitor may start, by name; None is every plan there is."""
+    largest_upload: str | None = None
+    """As Gradio writes sizes, for example `20mb`; None takes files of any size."""
+
+
+OWN = Policy()
+"""Whoever starts the app on a machine of their own may do everything."""

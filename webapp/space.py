@@ -1,0 +1,119 @@
+"""The entry point of a Hugging Face Space: a file that runs from any folder, nothing installed."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+BUCKET = Path("/data")
+"""Where a Space's bucket is mounted, if its owner gave it one."""
+PLANS = ("smoke", "quick")
+LARGEST_UPLOAD = "20mb"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """How to start on a Space, as its variables say."""
+
+    name: str
+    """The Space's own, `owner/name`; empty elsewhere."""
+    host: str
+    port: int
+    threads: int | None
+    """Whole cores it may use; None where nothing says so."""
+
+    def notice(self, kept: bool) -> str:
+        where = f"The Space {self.name}" if self.name else "This server"
+        disk = (
+            "Pictures and audits are kept in its bucket."
+            if kept
+            else "Its disk is emptied at every restart: download what you want to keep."
+        )
+        return f"{where} is shared by everybody who visits. {disk}"
+
+
+def start(environment: Mapping[str, str]) -> Start:
+    """Read a Space's variables. Raises ValueError, in one sentence, where it cannot run there."""
+    if environment.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true"):
+        raise ValueError(
+            "ZeroGPU is not supported yet: choose a CPU, or a GPU of its own, in the settings "
+            "of the Space."
+        )
+    port = environment.get("GRADIO_SERVER_PORT") or "7860"
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError(f"GRADIO_SERVER_PORT is a number from 1 to 65535, not {port!r}.")
+    cores = (whole_cores(environment.get(name, "")) for name in ("OMP_NUM_THREADS", "CPU_CORES"))
+    return Start(
+        name=environment.get("SPACE_ID", ""),
+        host=environment.get("GRADIO_SERVER_NAME") or "0.0.0.0",
+        port=int(port),
+        threads=next((number for number in cores if number is not None), None),
+    )
+
+
+def whole_cores(text: str) -> int | None:
+    """`2` and `2.5` are 2, and so is `2500m`, which counts in thousandths; None for no number."""
+    try:
+        number = float(text.removesuffix("m")) / (1000 if text.endswith("m") else 1)
+        return max(1, int(number)) if number > 0 else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def keeps(folder: Path) -> bool:
+    """Whether a mounted folder takes files and lets them be renamed, as pictures are."""
+    if not folder.is_mount():
+        return False
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".seedproof-") as made:
+            first = Path(made, "first")
+            first.write_bytes(b"x")
+            first.replace(Path(made, "second"))
+    except OSError:
+        return False
+    return True
+
+
+def main(bucket: Path = BUCKET) -> int:
+    """Serve until stopped. What cannot work is one line on standard error, and 2 is returned."""
+    try:
+        chosen = start(os.environ)
+        if chosen.threads is not None:
+            # Read by OpenMP when torch loads, here and in the workers. A machine of many Spaces
+            # shows every one of them all of its cores.
+            os.environ["OMP_NUM_THREADS"] = str(chosen.threads)
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        return _serve(chosen, bucket)
+    except ValueError as error:
+        print(f"seedproof: {error}", file=sys.stderr)
+        return 2
+
+
+def _serve(chosen: Start, bucket: Path) -> int:
+    from core.database import StoreError
+    from webapp.places import places
+    from webapp.policy import Policy
+    from webapp.server import serve
+
+    kept = keeps(bucket)
+    place = places(bucket / "seedproof" / "seedproof.db", access="exclusive") if kept else places()
+    policy = Policy(notice=chosen.notice(kept), plans=PLANS, largest_upload=LARGEST_UPLOAD)
+    try:
+        serve(place, "pocket", host=chosen.host, port=chosen.port, policy=policy)
+    except StoreError as error:
+        raise ValueError(str(error)) from error
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+if __name__ == "__main__":
+    # The folder of a script comes first otherwise, and a file in it would hide a package.
+    sys.path[0] = str(REPOSITORY)
+    # A fork server is not told this process's path, and would import nothing of ours ahead.
+    others = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join((str(REPOSITORY), *([others] if others else [])))
+    sys.exit(main())
