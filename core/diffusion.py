@@ -21,7 +21,7 @@ from core.infotext import infotext
 from core.instruction_sets import current
 from core.measurement import PeakMemory, Stopwatch
 from core.models import check
-from core.optimizations import applied
+from core.optimizations import applied, draws
 from core.optimizations.unet_calls import watching_unet
 from core.picture_file import Texts, save
 from core.platforms import Platform, one_sentence
@@ -66,6 +66,10 @@ class DiffusersEngine:
         outcome: Outcome = "ok"
         reason = ""
         try:
+            if job.conditions.generator_seed is not None:
+                torch.manual_seed(job.conditions.generator_seed)
+            if draws(job.configuration):
+                environment = replace(environment, generator_seed=torch.initial_seed())
             _check(job, environment)
             with torch.no_grad():
                 pictures = self._pictures(job, watch, record, stopwatch, environment)
@@ -120,6 +124,7 @@ class DiffusersEngine:
             with stopwatch.stage("decode"):
                 images = _decode(pipeline, latents)
         with stopwatch.stage("save"):
+            environment = replace(environment, threads=record.threads or environment.threads)
             made = []
             for i, request in enumerate(job.requests):
                 picture = Picture(

@@ -55,6 +55,7 @@ class Optimization:
       and leaves no trace; it may yield a `StepHook`.
     - `surrounds`: its patch is entered before the others', because it sets what they compute
       under.
+    - `draws`: it takes random numbers from torch's global generator, which no request seeds.
     """
 
     slot: str
@@ -69,6 +70,7 @@ class Optimization:
     prepare: Prepare | None = None
     patch: Patch | None = None
     surrounds: bool = False
+    draws: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -194,6 +194,8 @@ def _check(receipt: Receipt, plain: Mapping[str, Any]) -> None:
         raise ValueError(
             f"The receipt's batch has {pixels:,} pixels; the most that is read is {MOST_PIXELS:,}."
         )
+    if not 0 <= (receipt.environment.generator_seed or 0) < 2**64:
+        raise ValueError("The receipt's generator_seed is not from 0 to 2^64 - 1.")
     if not 0 <= receipt.environment.threads <= MOST_THREADS:
         raise ValueError(f"The receipt's threads are not from 0 to {MOST_THREADS}.")
     again = _adapter(Receipt).dump_python(receipt, mode="json")

@@ -50,6 +50,8 @@ class Conditions:
     """How the process that runs the job has to come to be: any, forked after imports, or exec'd."""
     instruction_set: str | None = None
     """What the process's CPU kernels are limited to, as torch names it; None leaves what it has."""
+    generator_seed: int | None = None
+    """Of torch's global generator, set before the job; None leaves what the process has."""
     nudge: int | None = None
     """Flat index into one picture's initial latents of the element moved up by one ULP."""
 

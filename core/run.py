@@ -103,6 +103,9 @@ class Environment:
     versions: dict[str, str]
     started_at: str
     """ISO 8601, UTC."""
+    generator_seed: int | None = None
+    """Of torch's global generator, which every process seeds anew; None where no chosen option
+    draws on it."""
 
 
 @dataclass(frozen=True, kw_only=True)

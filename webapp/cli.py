@@ -65,7 +65,7 @@ def serve(
 
 def application() -> typer.Typer:
     """All commands. Built when asked for, because the options come with torch."""
-    from webapp import cli_audit, cli_generate
+    from webapp import cli_audit, cli_generate, cli_verify
 
     app = typer.Typer(
         name="seedproof",
@@ -78,6 +78,7 @@ def application() -> typer.Typer:
     app.command()(doctor)
     cli_generate.add_to(app)
     cli_audit.add_to(app)
+    cli_verify.add_to(app)
     app.command()(serve)
     return app
 

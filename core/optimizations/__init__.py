@@ -145,6 +145,14 @@ def availability(optimization: Optimization, platform: Platform) -> str | None:
     return None
 
 
+def draws(configuration: Configuration) -> bool:
+    """Whether an option takes random numbers that no request seeds. Never raises."""
+    return any(
+        option.draws and configuration.get(option.slot).partition(":")[0] == option.name
+        for option in OPTIMIZATIONS
+    )
+
+
 def load_arguments(configuration: Configuration) -> dict[str, Any]:
     """What the chosen options pass to loading the pipeline."""
     return {key: value for option, _ in chosen(configuration) for key, value in option.load.items()}

@@ -235,6 +235,7 @@ AS_SHIPPED = _option(
     "The picture, and repeatability: the same seed gives another one each time.",
     partial(_patched, False),
     prepare=_prepare_as_shipped,
+    draws=True,
 )
 
 TOKEN_MERGING = Slot(name="token-merging", label="Token merging", options=(SEEDED, AS_SHIPPED))
