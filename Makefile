@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run audit test check format clean
+.PHONY: run audit test soak check format clean
 .DELETE_ON_ERROR:
 
 run: .venv/installed ## set everything up and open the app on the shipped model
@@ -14,6 +14,9 @@ audit: .venv/installed ## audit this machine with the quick plan: table, recomme
 test: .venv/installed-dev ## set everything up and run all tests, a real browser included
 	$(BIN)/python -m tests.browser
 	$(BIN)/pytest
+
+soak: .venv/installed-dev ## hours, by hand: kills, the standard plan, mixed use; one of them with PART=kills
+	$(BIN)/python -m tests.soak $(PART)
 
 check: .venv/installed-dev ## for daily use: format, lint, types, import contract, fast tests
 	$(BIN)/ruff format --check .

@@ -95,6 +95,9 @@ def _limits(axis: Axis, outcomes: Sequence[_Outcome], runs: Runs) -> list[str]:
         for outcome in outcomes
         for pair in outcome.trial.pairs
     ]
+    pins = {slot for outcome in outcomes for slot in _pins(axis, outcome.trial.pairs, runs)}
+    if pins:
+        return [f"pinned by {', '.join(sorted(pins))}"]
     if axis == "threads" and all(a.threads == b.threads for a, b in environments):
         return [f"pinned: all runs used {environments[0][0].threads} thread(s)"]
     if axis == "instruction-set":
@@ -107,3 +110,14 @@ def _limits(axis: Axis, outcomes: Sequence[_Outcome], runs: Runs) -> list[str]:
     ):
         return ["all processes were forked from one parent; none was exec'd"]
     return []
+
+
+def _pins(axis: Axis, pairs: Sequence[Pair], runs: Runs) -> set[str]:
+    """Settings of an axis's own name that acted: what the axis varies, they keep as it is."""
+    found = set()
+    for pair in pairs:
+        for entry in (pair.first, pair.second):
+            slot = runs[entry.identity].effective.slot(axis)
+            if slot is not None and slot.effect == "applied":
+                found.add(f"{slot.slot}={slot.requested}")
+    return found

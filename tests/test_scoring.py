@@ -293,6 +293,18 @@ def test_threads_that_did_not_change_hold_only_because_they_are_pinned() -> None
     assert verdict.reason == "pinned: all runs used 2 thread(s)"
 
 
+def test_threads_that_a_setting_pins_hold_because_of_it() -> None:
+    pinned = configuration(threads="pinned:1")
+    records = Records()
+    records.row()
+    records.row(pinned)
+    for cluster in range(6):
+        label = f"{cluster}/1 thread"
+        records.add("threads", pinned, cluster, label, [scene(cluster)], threads=1)
+    verdict = axis(records, "threads", pinned)
+    assert (verdict.verdict, verdict.reason) == ("held", "pinned by threads=pinned:1")
+
+
 def test_other_work_must_have_been_done() -> None:
     records = full()
     for cluster in range(6):
