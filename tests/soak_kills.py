@@ -100,7 +100,13 @@ class Sitting:
             and "resource_tracker" not in text
         ]
 
-    def close(self) -> None:
+    def __enter__(self) -> "Sitting":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """End by itself, or with the soak where that fails."""
+        if any(exception):
+            self.process.kill()
         self.process.wait()
         self._log.close()
 
@@ -127,16 +133,15 @@ def kill_often(folder: Path, count: int, seed: int) -> dict[str, Any]:
             audit = audits[-1]
             left = count - sum(struck.values())
             kind = rng.choice(KINDS) if left else ""
-            sitting = Sitting(folder, audit.id, rng.randint(1, 9) if kind == "write" else 0)
-            audit.wait_for_id(sitting)
-            audit.wait_for_runs(sitting, rng.choice((0, 1, 2, 4, 8)) if kind else 0)
-            if kind == "worker":
-                struck[kind] += _kill_worker(sitting, rng)
-                audit.wait_for_runs(sitting, rng.choice((1, 2, 4)))
-                kind = rng.choice(("tree", "parent")) if left > 1 else ""
-            if kind:
-                slowest = max(slowest, _kill(sitting, kind, rng, struck, problems))
-            sitting.close()
+            with Sitting(folder, audit.id, rng.randint(1, 9) if kind == "write" else 0) as sitting:
+                audit.wait_for_id(sitting)
+                audit.wait_for_runs(sitting, rng.choice((0, 1, 2, 4, 8)) if kind else 0)
+                if kind == "worker":
+                    struck[kind] += _kill_worker(sitting, rng)
+                    audit.wait_for_runs(sitting, rng.choice((1, 2, 4)))
+                    kind = rng.choice(("tree", "parent")) if left > 1 else ""
+                if kind:
+                    slowest = max(slowest, _kill(sitting, kind, rng, struck, problems))
             if sitting.process.returncode not in (0, -signal.SIGKILL):
                 problems.append(f"a sitting ended with code {sitting.process.returncode}")
                 break
