@@ -214,8 +214,8 @@ class Use:
 def use(folder: Path, minutes: float, seed: int) -> dict[str, Any]:
     """Use the app for so long; what was done, how memory went, and what went wrong."""
     rng = random.Random(seed)
-    end = time.monotonic() + 60 * minutes
     with _started(folder) as (made, memory):
+        end = time.monotonic() + 60 * minutes
         person = Use(made, rng, folder)
         deeds = {
             person.generate: 6,
