@@ -39,6 +39,7 @@ Patch = Callable[
     AbstractContextManager["StepHook | None"],
 ]
 Prepare = Callable[["StableDiffusionPipeline", "float | None"], None]
+Surround = Callable[["float | None"], AbstractContextManager[None]]
 Probe = Callable[["torch.device", "torch.dtype"], None]
 
 
@@ -53,8 +54,8 @@ class Optimization:
       own in the pool.
     - `patch`: a context manager around one job. It writes what really happened into the record
       and leaves no trace; it may yield a `StepHook`.
-    - `surrounds`: its patch is entered before the others', because it sets what they compute
-      under.
+    - `surround`: a context manager that sets a global switch for one job. Every one is entered
+      before the first patch, so that what a patch computes at its start is computed under it.
     - `draws`: it takes random numbers from torch's global generator, which no request seeds.
     """
 
@@ -69,7 +70,7 @@ class Optimization:
     load: Mapping[str, Any] = field(default_factory=dict)
     prepare: Prepare | None = None
     patch: Patch | None = None
-    surrounds: bool = False
+    surround: Surround | None = None
     draws: bool = False
 
 

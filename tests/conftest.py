@@ -21,6 +21,8 @@ from diffusers import (
 from tokenizers import pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from core.optimizations import compilation
+
 
 def _tiny_tokenizer() -> CLIPTokenizer:
     """Every byte is a token, inside a word and at its end; nothing is merged."""
@@ -130,3 +132,14 @@ def tiny_model_path(
 def tiny_pipeline(shared_pipeline: StableDiffusionPipeline) -> StableDiffusionPipeline:
     """A pipeline of the test's own, to change at will."""
     return copy.deepcopy(shared_pipeline)
+
+
+@pytest.fixture
+def few_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.compile is given one block of each kind: each takes seconds."""
+    whole = compilation.blocks_of
+
+    def first_of_each(unet: torch.nn.Module) -> list[torch.nn.Module]:
+        return list({type(block): block for block in reversed(whole(unet))}.values())
+
+    monkeypatch.setattr(compilation, "blocks_of", first_of_each)

@@ -2,8 +2,8 @@
 
 from collections import Counter
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -91,13 +91,11 @@ def test_the_effect_follows_from_what_was_read(
     effect: str,
     words: str,
 ) -> None:
-    from functools import partial
-
     option = Optimization(
         slot="cudnn-benchmark",
         name="on",
         summary="",
-        patch=partial(patched, "cudnn-benchmark", nullcontext, stands, acts),
+        patch=partial(patched, "cudnn-benchmark", stands, acts),
     )
     monkeypatch.setattr(optimizations, "chosen", lambda configuration: ((option, None),))
     seen = effect_of(shared_pipeline, "cudnn-benchmark", "on")

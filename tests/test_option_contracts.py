@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch._dynamo.config as dynamo
 import torch._inductor.config as inductor
 from diffusers import StableDiffusionPipeline
 from diffusers.models.attention_processor import Attention
@@ -26,7 +27,15 @@ from tests.tiny_run import tiny_job, tiny_run
 VAE_FLAGS = ("use_slicing", "use_tiling", "tile_latent_min_size", "tile_sample_min_size")
 
 every_option = pytest.mark.parametrize(
-    "option", OPTIMIZATIONS, ids=lambda option: f"{option.slot}={option.name}"
+    "option",
+    [
+        pytest.param(
+            option,
+            marks=pytest.mark.slow if option.slot == "compile" else (),
+            id=f"{option.slot}={option.name}",
+        )
+        for option in OPTIMIZATIONS
+    ],
 )
 
 
@@ -90,6 +99,11 @@ def state(pipeline: StableDiffusionPipeline) -> dict[str, Any]:
             torch.utils.deterministic.fill_uninitialized_memory,
             inductor.deterministic,
         ),
+        "compiler": (
+            inductor.compile_threads,
+            inductor.max_autotune,
+            dynamo.recompile_limit,
+        ),
         "precision": (torch.get_float32_matmul_precision(), torch.get_default_dtype()),
         "threads": torch.get_num_threads(),
         "grad": torch.is_grad_enabled(),
@@ -97,7 +111,7 @@ def state(pipeline: StableDiffusionPipeline) -> dict[str, Any]:
     }
 
 
-@pytest.mark.usefixtures("fake_xformers")
+@pytest.mark.usefixtures("fake_xformers", "few_blocks")
 @every_option
 def test_an_option_records_that_it_was_applied(
     shared_pipeline: StableDiffusionPipeline, option: Optimization
@@ -115,7 +129,7 @@ def test_an_option_records_that_it_was_applied(
     assert bool(effect.operators) == (option.slot == "attention")
 
 
-@pytest.mark.usefixtures("fake_xformers")
+@pytest.mark.usefixtures("fake_xformers", "few_blocks")
 @every_option
 def test_an_option_leaves_no_trace(
     shared_pipeline: StableDiffusionPipeline, option: Optimization
@@ -132,7 +146,7 @@ def test_an_option_leaves_no_trace(
         assert torch.equal(again.pixels, plain.pixels)
 
 
-@pytest.mark.usefixtures("fake_xformers")
+@pytest.mark.usefixtures("fake_xformers", "few_blocks")
 @every_option
 def test_an_exception_leaves_no_trace(
     shared_pipeline: StableDiffusionPipeline, option: Optimization
@@ -165,7 +179,7 @@ def test_all_slots_work_together(shared_pipeline: StableDiffusionPipeline) -> No
             precision="fp32",
             deterministic_algorithms="strict",
             threads="pinned:1",
-            attention_slicing="rows:1",
+            attention_slicing="rows:4",
             vae_slicing="on",
         )
         effective = tiny_run(shared_pipeline, job).effective

@@ -9,6 +9,7 @@ import torch
 
 from core.optimization import Configuration, Optimization, Slot, StepHook
 from core.optimizations.attention import ATTENTION
+from core.optimizations.compilation import COMPILE
 from core.optimizations.guidance import MIN_SIGMA
 from core.optimizations.memory import ATTENTION_SLICING, VAE_SLICING, VAE_TILING
 from core.optimizations.memory_format import MEMORY_FORMAT
@@ -44,6 +45,7 @@ SLOTS: tuple[Slot, ...] = (
     VAE_SLICING,
     VAE_TILING,
     MEMORY_FORMAT,
+    COMPILE,
 )
 OPTIMIZATIONS: tuple[Optimization, ...] = tuple(o for slot in SLOTS for o in slot.options)
 
@@ -186,10 +188,11 @@ class StepHooks:
         return all(answers)
 
 
-def _turn(choice: tuple[Optimization, float | None]) -> int:
-    """What surrounds the others first, then what stands in the pipeline already."""
+def _later(choice: tuple[Optimization, float | None]) -> bool:
+    """What stands in the pipeline already comes first: compiled code makes itself ready before
+    others look at what the UNet is given."""
     option, _ = choice
-    return 0 if option.surrounds else 1 if option.prepare is not None else 2
+    return option.prepare is None
 
 
 @contextmanager
@@ -200,7 +203,10 @@ def applied(pipeline: "StableDiffusionPipeline", job: Job, record: Record) -> It
         record.slot(option.slot, job.configuration.get(option.slot))
     with ExitStack() as stack:
         hooks = []
-        for option, number in sorted(options, key=_turn):
+        for option, number in options:
+            if option.surround is not None:
+                stack.enter_context(option.surround(number))
+        for option, number in sorted(options, key=_later):
             if option.patch is not None:
                 hook = stack.enter_context(option.patch(pipeline, job, number, record))
                 if hook is not None:

@@ -4,13 +4,13 @@ Each is set for one job, read inside the calls of the UNet and the VAE's decoder
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from core.optimization import Optimization, Probe, Slot
+from core.optimization import Optimization, Probe, Slot, Surround
 from core.optimizations.unet_calls import watching_first_layers
 from core.record import Record
 from core.request import Job
@@ -18,14 +18,12 @@ from core.request import Job
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
 
-Turn = Callable[[], AbstractContextManager[None]]
-"""Sets the switch, and puts the former setting back."""
 Acts = Callable[[torch.Tensor], str | None]
 """Why the switch means nothing to a call with this input, or None where it acts."""
 
 
 @contextmanager
-def _tf32(allowed: bool) -> Iterator[None]:
+def _tf32(allowed: bool, parameter: float | None) -> Iterator[None]:
     """Matrix products and cudnn's convolutions. torch keeps each switch under an old and a new name
     and refuses to read the old one where they disagree; the new one alone tells `none` from
     `ieee`. So both are put back, the old one first, because it writes the new one as well."""
@@ -49,7 +47,7 @@ def _tf32_stands(allowed: bool) -> bool:
 
 
 @contextmanager
-def _cudnn(name: str) -> Iterator[None]:
+def _cudnn(name: str, parameter: float | None) -> Iterator[None]:
     former = getattr(torch.backends.cudnn, name)
     setattr(torch.backends.cudnn, name, True)
     try:
@@ -63,7 +61,7 @@ def _cudnn_stands(name: str) -> bool:
 
 
 @contextmanager
-def _deterministic(warn_only: bool) -> Iterator[None]:
+def _deterministic(warn_only: bool, parameter: float | None) -> Iterator[None]:
     """By the one function that tells the compiler too, there and back."""
     former = torch.are_deterministic_algorithms_enabled()
     former_warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
@@ -101,7 +99,6 @@ def everywhere(x: torch.Tensor) -> str | None:
 @contextmanager
 def patched(
     slot: str,
-    turn: Turn,
     stands: Callable[[], bool],
     acts: Acts,
     pipeline: "StableDiffusionPipeline",
@@ -109,7 +106,7 @@ def patched(
     parameter: float | None,
     record: Record,
 ) -> Iterator[None]:
-    """Turn the switch, and read it inside every call."""
+    """Read the switch inside every call."""
     notes = record.slot(slot, job.configuration.get(slot))
     missing: dict[str, None] = {}
 
@@ -120,7 +117,7 @@ def patched(
             notes.counts["calls_it_means_nothing_to"] += 1
 
     try:
-        with turn(), watching_first_layers(pipeline, see):
+        with watching_first_layers(pipeline, see):
             yield
     finally:
         counts = notes.counts
@@ -141,7 +138,7 @@ def _option(
     name: str,
     summary: str,
     changes: str,
-    turn: Turn,
+    surround: Surround,
     stands: Callable[[], bool],
     *,
     acts: Acts = everywhere,
@@ -155,8 +152,8 @@ def _option(
         changes=changes,
         needs=frozenset({needs} if needs else ()),
         probe=probe,
-        surrounds=True,
-        patch=partial(patched, slot, turn, stands, acts),
+        surround=surround,
+        patch=partial(patched, slot, stands, acts),
     )
 
 
@@ -190,7 +187,7 @@ def _probe_deterministic(device: torch.device, dtype: torch.dtype) -> None:
     """A matrix product: before cuBLAS works, older torch wants a variable that only the start of a
     program can set. No setting of a run can, so that it is a reason not to be available."""
     x = torch.ones(8, 8, device=device, dtype=dtype)
-    with _deterministic(False):
+    with _deterministic(False, None):
         try:
             (x @ x).sum().item()
         except RuntimeError as error:

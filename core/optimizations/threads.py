@@ -22,23 +22,34 @@ COUNT = Parameter(label="number of threads", default=1, minimum=1, maximum=64, s
 
 
 @contextmanager
+def pinned(parameter: float | None) -> Iterator[None]:
+    former = torch.get_num_threads()
+    torch.set_num_threads(_wanted(parameter))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(former)
+
+
+def _wanted(parameter: float | None) -> int:
+    return int(COUNT.default if parameter is None else parameter)
+
+
+@contextmanager
 def patched(
     pipeline: "StableDiffusionPipeline", job: Job, parameter: float | None, record: Record
 ) -> Iterator[None]:
-    """Pin the threads, and read their number inside every call."""
+    """Read the number of threads inside every call."""
     notes = record.slot("threads", job.configuration.get("threads"))
-    wanted = int(COUNT.default if parameter is None else parameter)
+    wanted = _wanted(parameter)
 
     def see(part: str, x: torch.Tensor) -> None:
         notes.counts[f"{part}_calls_with_{torch.get_num_threads()}_threads"] += 1
 
-    former = torch.get_num_threads()
-    torch.set_num_threads(wanted)
     try:
         with watching_first_layers(pipeline, see):
             yield
     finally:
-        torch.set_num_threads(former)
         wrong = sorted(name for name in notes.counts if not name.endswith(f"_{wanted}_threads"))
         if wrong:
             notes.conclude("fell-back", f"another number of threads computed: {', '.join(wrong)}")
@@ -55,7 +66,7 @@ PINNED = Optimization(
     changes="Time, where the machine has more; rounding.",
     parameter=COUNT,
     needs=frozenset({"cpu"}),
-    surrounds=True,
+    surround=pinned,
     patch=patched,
 )
 
