@@ -8,6 +8,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,11 +23,11 @@ from audit.report import render
 from core.optimizations import SLOTS, availability, configure
 from core.request import Job, Request
 from tests.soak import say
-from tests.test_resume import ROOT, alive_after, assert_intact
+from tests.test_resume import alive_after, assert_intact
 from webapp import audit_card, row_card, run_card, scores_card
 from webapp.audits import Occupied
 from webapp.jobs import QueueFull, Ticket
-from webapp.places import Places
+from webapp.places import places
 from webapp.server import services
 from webapp.services import Services
 
@@ -251,12 +252,7 @@ def use(folder: Path, minutes: float, seed: int) -> dict[str, Any]:
 
 @contextmanager
 def _started(folder: Path) -> Iterator[tuple[Services, Memory]]:
-    place = Places(
-        database=folder / "seedproof.db",
-        leases=folder / "leases",
-        shipped_model=ROOT / "data" / "pocket",
-        plans=ROOT / "data" / "plans",
-    )
+    place = replace(places(folder / "seedproof.db"), leases=folder / "leases")
     with services(place, "pocket") as made:
         engine: Any = made.jobs._engine
         memory = Memory(lambda: engine.pid)
