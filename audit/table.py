@@ -15,6 +15,8 @@ Names = Mapping[str, str]
 PLACEBO = "placebo (baseline again)"
 NAME_WIDTH = 28
 """Characters of a name that are not folded."""
+FEW_AXES = 4
+"""How many axes leave names and cells as much room as they like."""
 
 
 def tables(audit: Audit) -> tuple[Table, ...]:
@@ -23,7 +25,7 @@ def tables(audit: Audit) -> tuple[Table, ...]:
         (row.configuration for row in audit.scores if row.key == audit.baseline), Configuration()
     )
     names = {row.key: short_name(row.configuration, baseline) for row in audit.scores}
-    tried = [axis for axis in AXES if any(_trials(row, axis) for row in audit.scores)]
+    tried = [axis for axis in AXES if any(_said(row, axis) for row in audit.scores)]
     axes = (_agreement(audit, names, tried),) if tried else ()
     return (_configurations(audit, names), *axes, _answers(audit, names))
 
@@ -89,17 +91,21 @@ def _agreement(audit: Audit, names: Names, axes: Sequence[Axis]) -> Table:
         table.add_column(axis.replace("-", "-\n", 1), overflow="fold")
     for row in audit.scores:
         if row.available:
-            cells = (Text(_cell(row.determinism.get(axis))) for axis in axes)
+            narrow = len(axes) > FEW_AXES
+            cells = (Text(_cell(row.determinism.get(axis), narrow)) for axis in axes)
             table.add_row(_name(row, names), *cells)
-    _keep_names_whole(table, names)
+    if len(axes) <= FEW_AXES:
+        _keep_names_whole(table, names)
     return table
 
 
-def _cell(verdict: AxisVerdict | None) -> str:
+def _cell(verdict: AxisVerdict | None, narrow: bool) -> str:
+    """Word and count in one line, or in two where many columns have to share the width."""
+    word = verdict.verdict if verdict else "unverified"
     if verdict is None or not verdict.trials or verdict.p_upper95 is None:
-        return verdict.verdict if verdict else "unverified"
-    agree = verdict.trials - verdict.failures
-    return f"{verdict.verdict} {agree}/{verdict.trials}\n≤ {percent(verdict.p_upper95)}"
+        return word.replace("-", "-\n")
+    agree, between = verdict.trials - verdict.failures, "\n" if narrow else " "
+    return f"{word}{between}{agree}/{verdict.trials}\n≤ {percent(verdict.p_upper95)}"
 
 
 def _answers(audit: Audit, names: Names) -> Table:
@@ -114,5 +120,7 @@ def _name(row: Score, names: Names) -> Text:
     return Text(PLACEBO if row.placebo else names[row.key])
 
 
-def _trials(row: Score, axis: Axis) -> int:
-    return row.determinism[axis].trials if axis in row.determinism else 0
+def _said(row: Score, axis: Axis) -> bool:
+    """Whether there is more to say than that nobody tried."""
+    verdict = row.determinism.get(axis)
+    return verdict is not None and (verdict.trials > 0 or verdict.verdict == "not-applicable")

@@ -508,6 +508,13 @@ def test_an_estimate_counts_what_is_left() -> None:
     assert whole.runs == len(runs)
     assert whole.processes == len({run.process for run in runs})
     assert "processes, about" in str(whole)
+    limited = [run for run in runs if run.role == "threads"]
+    conditions = replace(limited[0].job.conditions, threads=None, instruction_set="DEFAULT")
+    slow = replace(limited[0], job=replace(limited[0].job, conditions=conditions))
+    free = Costs(forked=0, exec=0)
+    assert estimate([slow], free).seconds == pytest.approx(
+        estimate(limited[:1], free).seconds / 1.5 * 2.6
+    )
     nothing = estimate(runs, done={run.identity for run in runs})
     assert (nothing.runs, nothing.processes, nothing.seconds) == (0, 0, 0)
 

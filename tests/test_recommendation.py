@@ -2,8 +2,18 @@ from dataclasses import replace
 
 import pytest
 
+from audit.evidence import evidence
 from audit.recommendation import recommend, stale
-from audit.score import Axis, AxisVerdict, DriftVerdict, Goal, Recommendation, Score, TimeRatio
+from audit.score import (
+    Axis,
+    AxisVerdict,
+    DriftVerdict,
+    Goal,
+    Recommendation,
+    Score,
+    TimeRatio,
+    Witness,
+)
 from core.run import Effective, SlotEffect
 from tests.audit_records import BASELINE, PLATFORM, configuration, made_score
 
@@ -137,6 +147,30 @@ def test_another_broken_axis_is_said_and_does_not_exclude() -> None:
     answer = ask("fastest", made_score(), row)
     assert answer.configuration == NEAR
     assert "threads: broken, 2 of 6 trials gave other bits." in answer.evidence
+
+
+def test_a_broken_axis_names_its_witness_and_an_inapplicable_one_its_reason() -> None:
+    seen = Witness(
+        run_a="a",
+        run_b="b",
+        prompt="a cat",
+        seed=1,
+        picture_a=None,
+        picture_b=None,
+        first_differing_step=1,
+        difference="AVX512 and AVX2 kernels: at most 1 of 255 levels apart, SSIM 0.9999",
+    )
+    good = made_score(NEAR, ratio=0.5)
+    broken = AxisVerdict(verdict="broken", trials=5, failures=5, witness=seen)
+    alone = AxisVerdict(verdict="not-applicable", reason="there is one core")
+    axes = {**good.determinism, "instruction-set": broken, "threads": alone}
+    told = list(evidence(replace(good, determinism=axes)))
+    assert (
+        "instruction-set: broken, 5 of 5 trials gave other bits; AVX512 and AVX2 kernels: "
+        "at most 1 of 255 levels apart, SSIM 0.9999."
+    ) in told
+    assert "threads: not applicable; there is one core." in told
+    assert not any("Not verified" in line and "threads" in line for line in told)
 
 
 def test_what_was_asked_for_and_ignored_is_named() -> None:

@@ -16,7 +16,7 @@ from audit.metrics import METRICS, Metric
 from audit.pictures import data_uri, difference_map, load_picture
 from audit.plots import NARROW, WIDE, speed_against_drift
 from audit.report import render, write_report
-from audit.score import Audit, Score
+from audit.score import AXES, Audit, Axis, AxisVerdict, Score
 from audit.table import tables
 from tests.audit_records import BASELINE, Records, configuration, made_score, request, scene
 
@@ -357,6 +357,21 @@ def test_the_terminal_says_the_same_words_in_100_columns() -> None:
         "same-look precision=bf16",
     ):
         assert piece in told, piece
+
+
+def test_seven_axes_fit_into_the_terminal_uncut() -> None:
+    audit = audit_of(records())
+    unlike = AxisVerdict(verdict="not-applicable", reason="there is one core")
+    few = AxisVerdict(verdict="unverified", trials=4, p_upper95=0.527)
+    verdicts: dict[Axis, AxisVerdict] = {**dict.fromkeys(AXES, few), "instruction-set": unlike}
+    rows = tuple(replace(row, determinism=verdicts) for row in audit.scores)
+    printed = terminal(replace(audit, scores=rows))
+    assert max(len(line.rstrip()) for line in printed.splitlines()) <= 100
+    count = sum(row.available for row in rows)
+    assert printed.count("unverified") == 6 * count
+    assert printed.count("applicable") == count
+    for part in ("other-work", "position", "instruction-"):
+        assert part in printed
 
 
 def test_the_terminal_does_not_read_markup_in_settings() -> None:
