@@ -85,7 +85,9 @@ def main(bucket: Path = BUCKET) -> int:
             # Read by OpenMP when torch loads, here and in the workers. A machine of many Spaces
             # shows every one of them all of its cores.
             os.environ["OMP_NUM_THREADS"] = str(chosen.threads)
+        # For the same reasons as in the terminal.
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         return _serve(chosen, bucket)
     except ValueError as error:
         print(f"seedproof: {error}", file=sys.stderr)
