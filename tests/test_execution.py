@@ -1,5 +1,6 @@
 """Carrying a plan out with fake workers: what runs where, what is repeated, what is never."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -348,6 +349,24 @@ def test_a_step_that_comes_after_the_decision_does_not_undo_it() -> None:
     pace.on_step(StepEvent(step=3, num_inference_steps=9, sigma=1.0, seconds=0.1))
     assert pace.tired
     assert pace.cancelled()
+
+
+def test_slow_kernels_and_few_threads_do_not_make_a_row_slow() -> None:
+    axes = dict.fromkeys(("threads", "instruction-set"), (CANDIDATE.key,))
+    plan = replace(PLAN, axes=axes)
+    planned = expand(plan, replace(PLATFORM, instruction_set="AVX2"))
+    patience = Patience(plan, baseline_step=1.0)
+    limits = {
+        entry.role: patience.pace(entry, lambda: False).limit
+        for entry in planned
+        if entry.configuration == CANDIDATE
+    }
+    assert limits == {
+        "determinism": plan.patience,
+        "timing": plan.patience,
+        "threads": math.inf,
+        "instruction-set": math.inf,
+    }
 
 
 def test_an_endlessly_patient_plan_gives_nothing_up(store: Store) -> None:
