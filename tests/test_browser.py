@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from core.picture_file import encoded, read
 from tests.browser_fixtures import PATIENCE, App, Visit, app, chromium, visit, watch_page
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
@@ -183,6 +184,25 @@ def test_a_recommendation_has_evidence_and_can_be_used(visit: Visit, app: App) -
     expect(page.locator("#evidence")).to_contain_text("27.2 % less time")
 
 
+def test_a_picture_is_made_again_from_its_receipt(visit: Visit, app: App, tmp_path: Path) -> None:
+    page = open_page(visit, app.url)
+    set_steps(page, 3)
+    file = shown_file(generate(page))
+    page.locator("#stage").get_by_role("link", name="Verify").click()
+    page.locator("#verify").click()
+    expect(page.locator("#verdict")).to_have_attribute("data-verdict", "bit-exact")
+    expect(page.locator("#verdict .sp-compare img").first).to_be_visible()
+    found = read(file)
+    pixels = found.pixels.copy()
+    pixels[20, 30] ^= 255
+    edited = tmp_path / "edited.webp"
+    edited.write_bytes(encoded(Image.fromarray(pixels), "WEBP", found.texts))
+    page.locator("#upload input[type=file]").set_input_files(edited)
+    expect(page.locator("#receipt")).to_contain_text("it was edited")
+    page.locator("#verify").click()
+    expect(page.locator("#verdict")).to_contain_text("1 of 16,384 pixels differ, at column 30")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_is_wider_than_a_small_telephone(
     chromium: Browser, app: App, scheme: str, tmp_path: Path
@@ -197,6 +217,7 @@ def test_nothing_is_wider_than_a_small_telephone(
         ("audit", "#promise b"),
         (f"audit?run={app.audit_id}", "#plot"),
         ("recommend", "#because"),
+        ("verify", "#receipt"),
     ):
         page = open_page(visit, app.url + path)
         expect(page.locator(ready)).to_be_visible()

@@ -8,6 +8,7 @@ from webapp.history_page import HistoryPage
 from webapp.recommend_page import RecommendPage
 from webapp.services import Services
 from webapp.shell import footer, header
+from webapp.verify_page import VerifyPage
 
 
 def build(services: Services) -> gr.Blocks:
@@ -28,6 +29,10 @@ def build(services: Services) -> gr.Blocks:
     with app.route("Recommend", "recommend") as page:
         header("Recommend", notice)
         RecommendPage(services).connect(page)
+        footer(services.platform, services.model.name)
+    with app.route("Verify", "verify") as page:
+        header("Verify")
+        VerifyPage(services).connect(page)
         footer(services.platform, services.model.name)
     with app.route("History", "history") as page:
         header("History", notice)

@@ -64,7 +64,8 @@ def _shot(generation: Generation, mark: str) -> str:
     if picture.path is not None and picture.path.is_file():
         download = (
             f'<a class="sp-plain" href="{url(picture.path)}" '
-            f'download="{download_name(picture)}">Download</a>'
+            f'download="{download_name(picture)}" title="The file carries its receipt">Download</a>'
+            f'<a class="sp-plain" href="./verify?run={run_id}">Verify</a>'
         )
     return (
         f'<li class="sp-shot" data-shot="{run_id}"><a href="./?run={run_id}">{_image(run)}</a>'

@@ -64,6 +64,7 @@ class _Entry:
 
     job: Job
     owner: str
+    kept: bool = True
     state: State = "waiting"
     step: StepEvent | None = None
     started: float = 0.0
@@ -102,8 +103,11 @@ class JobQueue:
         self._thread = threading.Thread(target=self._work, name="seedproof-jobs", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Job, owner: str) -> Ticket:
-        """Put a job at the end of its owner's line. Raises QueueFull."""
+    def submit(self, job: Job, owner: str, *, kept: bool = True) -> Ticket:
+        """Put a job at the end of its owner's line. Raises QueueFull.
+
+        Of a job that is not `kept` only its ticket tells: `finished` is not told.
+        """
         with self._changed:
             if self._closing:
                 raise QueueFull("The server is stopping: reload the page in a moment.")
@@ -113,7 +117,7 @@ class JobQueue:
                     f"You already have {len(mine)} pictures waiting: "
                     "let one finish, or cancel one, and try again."
                 )
-            self._entries[job.id] = _Entry(job, owner)
+            self._entries[job.id] = _Entry(job, owner, kept)
             self._forget()
             self._changed.notify_all()
             return self._ticket(self._entries[job.id])
@@ -213,7 +217,8 @@ class JobQueue:
         while (entry := self._next()) is not None:
             run = self._run(entry)
             try:
-                self._finished(run, entry.owner)
+                if entry.kept:
+                    self._finished(run, entry.owner)
             except Exception as error:
                 run = _failed(entry.job, f"The picture was made but could not be kept: {error}")
             with self._changed:

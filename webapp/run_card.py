@@ -93,7 +93,9 @@ def finished(run: Run, mark: str = "") -> str:
         f"<figure>{image(source, request, 'Picture')}"
         f'<figcaption class="sp-caption"><span>Seed <b class="sp-figures">{request.seed}</b> · '
         f"{request.width} × {request.height} · {seconds(run.timings.picture)}</span>"
-        f'{mark}<a href="{source}" download="{download_name(picture)}">Download</a></figcaption>'
+        f'{mark}<span class="sp-carried"><a href="{source}" download="{download_name(picture)}" '
+        'title="The file carries its receipt">Download</a> '
+        f'<a href="./verify?run={escape(run.job.id)}">Verify</a></span></figcaption>'
         "</figure></div>"
     )
 

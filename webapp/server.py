@@ -11,6 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from core.models import resolve
+from core.picture_file import MOST_BYTES
 from core.store import Store
 from core.worker import WorkerEngine, open_worker
 from webapp.places import Places
@@ -57,10 +58,20 @@ def services(place: Places, model: str, policy: Policy = OWN) -> Iterator["Servi
         from webapp.audits import Audits
         from webapp.findings import Findings
         from webapp.jobs import JobQueue
+        from webapp.reruns import Reruns
         from webapp.services import Services
 
-        jobs = JobQueue(engine, store.add_generation)
         platform = detect()
+        reruns = Reruns(
+            engine,
+            lambda conditions: open_worker(
+                conditions,
+                platform,
+                pictures=Path(reports) / "reruns",
+                lease_folder=place.leases,
+            ),
+        )
+        jobs = JobQueue(reruns, store.add_generation)
 
         audits = Audits(
             store,
@@ -95,7 +106,9 @@ def launch(
     """Open the doors. Only pictures may be read from disk, and no event is an API."""
     from webapp.theme import HEAD, css, theme
 
-    made.store.pictures.mkdir(parents=True, exist_ok=True)
+    reruns = made.reports / "reruns"
+    for folder in (made.store.pictures, reruns):
+        folder.mkdir(parents=True, exist_ok=True)
     app.queue(api_open=False, default_concurrency_limit=None)
     print(f"Seedproof is at http://{host}:{port} (Ctrl+C stops it)", flush=True)
     app.launch(
@@ -108,8 +121,8 @@ def launch(
         theme=theme(),
         css=css(),
         head=HEAD,
-        allowed_paths=[str(made.store.pictures)],
-        max_file_size=made.policy.largest_upload,
+        allowed_paths=[str(made.store.pictures), str(reruns)],
+        max_file_size=made.policy.largest_upload or MOST_BYTES,
         show_error=False,
         footer_links=[],
         run_history=False,

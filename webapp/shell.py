@@ -11,6 +11,7 @@ PAGES = (
     ("Generate", "./"),
     ("Audit", "./audit"),
     ("Recommend", "./recommend"),
+    ("Verify", "./verify"),
     ("History", "./history"),
 )
 """Names and addresses, relative so that the app may be mounted anywhere."""
