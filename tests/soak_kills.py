@@ -147,7 +147,10 @@ def kill_often(folder: Path, count: int, seed: int) -> dict[str, Any]:
                 break
             assert_intact(folder / "seedproof.db")
             audit.look()
-            say(f"{sum(struck.values())} kills {dict(struck)}, {audit.stored} runs of {audit.id}")
+            say(
+                f"{sum(struck.values())} kills {dict(struck)}, {audit.stored} runs of {audit.id}, "
+                f"{len(problems)} problems"
+            )
         for audit in audits:
             problems += audit.problems()
         excluded = sum(len(store.excluded_runs(audit.id)) for audit in audits)
