@@ -46,7 +46,7 @@ def relative_error(out: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 def seen_in(
-    backend: Backend, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, share: float = 0.2
+    backend: Backend, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, share: float = 0.3
 ) -> tuple[torch.Tensor, Seen]:
     """One observed call where a slice may take this share of the score matrix."""
     observation = Observation(backend, Budget(share=share))
@@ -90,7 +90,7 @@ def test_an_option_that_slices_cuts_three_times_and_keeps_its_budget(
     _, seen = seen_in(backend, q, k, v)
     assert seen.slices >= 3
     whole = (batch + 1) * heads * queries * keys * 4
-    assert seen.largest_slice <= (0.2 * whole if backend.name != "split-v1" else whole / 2.5)
+    assert seen.largest_slice <= (0.3 * whole if backend.name != "split-v1" else whole / 2.5)
 
 
 @pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)

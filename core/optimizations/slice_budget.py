@@ -1,9 +1,9 @@
 """The slice-budget slot: how many bytes one slice of an attention score matrix may take.
 
-Without it a budget follows from shapes and device alone, so that equal runs slice equally. The
-programs that the slicing options come from read free memory at every call instead (A1111 v1.10.1,
-`sd_hijack_optimizations.py`): then what else runs on the machine changes the shapes of the
-arithmetic, and `free-memory` does the same, so that an audit can show it.
+Without it a budget follows from shapes and device alone, so that equal runs slice equally. In
+A1111 v1.10.1 (`sd_hijack_optimizations.py`) the slicing options read free memory at every call,
+InvokeAI's on CUDA only: what else runs on the machine then changes the shapes of the arithmetic.
+`free-memory` does the same, so that an audit can show it.
 """
 
 from collections.abc import Callable
@@ -33,9 +33,9 @@ FreeBytes = Callable[[torch.device], int]
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory this process could still get, in bytes, as A1111 reckons it.
+    """Memory this process could still get, in bytes, read in the places where A1111 reads it.
 
-    On CUDA what the driver has left and what torch holds without using it; elsewhere the
+    On CUDA what the driver has left and what torch has reserved and not allocated; elsewhere the
     machine's available memory, which a Mac's GPU shares.
     """
     if device.type == "cuda":

@@ -3,6 +3,7 @@
 A1111 v1.10.1 (`sd_hijack.py`, and the priorities in `sd_hijack_optimizations.py`) takes what a
 command line flag names, else the available option of the highest priority. Nobody gives flags here,
 and without its flag A1111 does not import xFormers: what remains follows from the kind of device.
+Slices keep to the budget of this program; A1111's own is the setting `slice-budget=free-memory`.
 """
 
 from contextlib import AbstractContextManager
