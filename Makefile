@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run audit test soak check format clean
+.PHONY: run audit test soak check bench format clean
 .DELETE_ON_ERROR:
 
 run: .venv/installed ## set everything up and open the app on the shipped model
@@ -24,6 +24,9 @@ check: .venv/installed-dev ## for daily use: format, lint, types, import contrac
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -m "not slow and not browser"
+
+bench: .venv/installed-dev ## our own path beside diffusers' pipeline at equal pixels: one JSON document
+	@$(BIN)/python -m tests.benchmarks.overhead
 
 format: .venv/installed-dev
 	$(BIN)/ruff format .

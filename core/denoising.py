@@ -35,7 +35,7 @@ def denoise(
     """
     first = job.requests[0]
     count = len(job.requests)
-    device, dtype = pipeline.device, embeddings.dtype
+    device, dtype = embeddings.device, embeddings.dtype
     scheduler = samplers.scheduler_for(first.sampler, pipeline.scheduler.config)
     scheduler.set_timesteps(first.num_inference_steps, device=device)
     sigmas = samplers.sigmas(scheduler)
