@@ -34,7 +34,9 @@ class Preview:
 
 def _fit(vae: Any, latents: torch.Tensor) -> torch.Tensor:
     """(5, 3): what each latent channel and a constant add to red, green and blue in 0..1."""
-    decoded = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
+    # A scheduler may give its estimate in float32 beside half-precision weights.
+    scaled = latents.to(vae.dtype) / vae.config.scaling_factor
+    decoded = vae.decode(scaled, return_dict=False)[0]
     height, width = latents.shape[2:]
     # In half precision the noise of an early estimate may overflow where the picture will not.
     small = F.adaptive_avg_pool2d(decoded.float(), (height, width)).nan_to_num()

@@ -16,13 +16,16 @@ SCALE = 0.5
 class LinearVae:
     """A decoder that really is a linear map, four pixels to a latent."""
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+        self.dtype = dtype
         self.config = SimpleNamespace(scaling_factor=SCALE)
         self.map = torch.randn(3, 4, generator=torch.Generator().manual_seed(1)) * 0.1
         self.decodings = 0
 
     def decode(self, latents: torch.Tensor, return_dict: bool) -> tuple[torch.Tensor]:
         self.decodings += 1
+        assert latents.dtype == self.dtype, "a half-precision VAE takes half-precision latents"
+        latents = latents.float()
         colours = torch.einsum("ck,bkhw->bchw", self.map, latents) + 0.1
         return (F.interpolate(colours, scale_factor=4.0, mode="nearest"),)
 
@@ -38,4 +41,10 @@ def test_a_linear_decoder_is_met_within_a_level_after_one_decoding() -> None:
         levels = ((truth / 2 + 0.5).clamp(0, 1) * 255).numpy()
         assert shown.shape == (6, 5, 3)
         assert np.abs(shown - levels).max() <= 1
+    assert vae.decodings == 1
+
+
+def test_a_float32_estimate_reaches_half_precision_weights_in_theirs() -> None:
+    vae = LinearVae(torch.float16)
+    Preview().png(vae, torch.randn(1, 4, 6, 5, generator=torch.Generator().manual_seed(2)))
     assert vae.decodings == 1
