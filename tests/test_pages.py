@@ -163,6 +163,14 @@ def test_a_picture_is_shown_by_its_file_with_its_digests(tmp_path: Path) -> None
     assert "file is gone" in run_card.finished(run)
 
 
+def test_more_unet_calls_than_steps_are_told(tmp_path: Path) -> None:
+    run = run_of(tmp_path)
+    steps = len(run.timings.steps)
+    for calls, told in ((steps, False), (2 * steps - 1, True)):
+        facts = run_card.facts(replace(run, effective=Effective(unet_calls=calls)), SLOTS)
+        assert (f"{steps} steps in {calls} UNet calls" in facts) is told
+
+
 def test_a_setting_that_did_nothing_is_loud_and_comes_first(tmp_path: Path) -> None:
     slots = (
         SlotEffect(slot="attention", requested="sdp", effect="applied", counts={"calls": 3.0}),

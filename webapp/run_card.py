@@ -185,10 +185,11 @@ def _effect(effect: SlotEffect, labels: Mapping[str, str]) -> str:
 
 
 def _took(run: Run) -> str:
-    timings, picture = run.timings, run.pictures[0]
+    timings, picture, calls = run.timings, run.pictures[0], run.effective.unet_calls
+    more = f" in {calls} UNet calls" if calls > len(timings.steps) else ""
     stages = (
         ("text", timings.encode),
-        (f"{len(timings.steps)} steps", timings.denoise),
+        (f"{len(timings.steps)} steps{more}", timings.denoise),
         ("decoding", timings.decode),
         ("saving", timings.save),
     )
