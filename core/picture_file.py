@@ -123,12 +123,12 @@ def copy(source: Path, target: Path) -> None:
 def read(path: Path) -> PictureFile:
     """Open anybody's picture. Raises ValueError with one sentence where that cannot be done."""
     try:
-        size = path.stat().st_size
-        if size > MOST_BYTES:
-            raise ValueError(f"{path.name} has {size:,} bytes; at most {MOST_BYTES:,} are read.")
-        data = path.read_bytes()
+        with path.open("rb") as stream:
+            data = stream.read(MOST_BYTES + 1)
     except OSError as error:
         raise ValueError(f"{path.name} cannot be read: {error.strerror}.") from error
+    if len(data) > MOST_BYTES:
+        raise ValueError(f"{path.name} has more than the {MOST_BYTES:,} bytes that are read.")
     return opened(data, path.name)
 
 

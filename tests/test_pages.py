@@ -228,7 +228,7 @@ def made(make: Callable[[], T], *, alone: bool = True) -> T:
 
 def test_all_pages_are_built_and_no_event_is_an_api(services: Services) -> None:
     app = made(lambda: build(services), alone=False)
-    assert [path for path, *_ in app.pages] == ["", "audit", "recommend", "history"]
+    assert [path for path, *_ in app.pages] == ["", "audit", "recommend", "verify", "history"]
     assert app.fns
     for event in app.fns.values():
         assert event.api_visibility == "private", event.fn

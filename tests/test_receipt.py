@@ -285,6 +285,11 @@ def test_a_file_that_is_not_there_says_so(tmp_path: Path) -> None:
         read(tmp_path / "nothing")
 
 
+def test_a_file_without_an_end_is_refused() -> None:
+    with pytest.raises(ValueError, match="zero has more than the 64,000,000 bytes"):
+        read(Path("/dev/zero"))
+
+
 def test_a_lossy_webp_is_known_as_one(tmp_path: Path) -> None:
     scene().save(tmp_path / "lossy.webp", quality=90)
     found = read(tmp_path / "lossy.webp")

@@ -24,6 +24,7 @@ from core.platforms import Platform, detect
 from core.receipt import Receipt, dump, load, receipt_of
 from core.request import Conditions, Following, Job, Model, Request
 from core.run import Effective, Run, SlotEffect
+from core.samplers import SAMPLERS
 from core.worker import open_worker
 from tests.fake_engine import MODEL, PLATFORM, Behaviour, FakeEngine
 from webapp.cli import main
@@ -383,8 +384,19 @@ COMBINATIONS = [
 def test_a_picture_of_every_available_option_verifies_bit_exact(
     settings: dict[str, str], tiny: Model, tmp_path: Path
 ) -> None:
+    made_and_again(settings, "Euler", tiny, tmp_path)
+
+
+@pytest.mark.parametrize("sampler", [sampler.name for sampler in SAMPLERS])
+def test_a_picture_of_every_sampler_verifies_bit_exact(
+    sampler: str, tiny: Model, tmp_path: Path
+) -> None:
+    made_and_again({"min-sigma": "all:1"}, sampler, tiny, tmp_path)
+
+
+def made_and_again(settings: dict[str, str], sampler: str, tiny: Model, tmp_path: Path) -> None:
     platform = detect("cpu")
-    requests = tuple(dataclasses.replace(request, model=tiny) for request in REQUESTS)
+    requests = tuple(dataclasses.replace(r, model=tiny, sampler=sampler) for r in REQUESTS)
     job = Job(id="job", requests=requests, configuration=configure(settings, platform))
     # Another process has another global generator; so has this part of the test.
     with torch.random.fork_rng(devices=[]):
