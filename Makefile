@@ -17,13 +17,14 @@ test: .venv/installed-dev ## set everything up and run all tests, a real browser
 
 soak: .venv/installed-dev ## hours, by hand: kills, the standard plan, mixed use; one of them with PART=kills
 	$(BIN)/python -m tests.soak $(PART)
+	$(if $(PART),,$(BIN)/pytest -m soak)
 
 check: .venv/installed-dev ## for daily use: format, lint, types, import contract, fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m "not slow and not browser"
+	$(BIN)/pytest -m "not slow and not browser and not soak"
 
 bench: .venv/installed-dev ## our own path beside diffusers' pipeline at equal pixels: one JSON document
 	@$(BIN)/python -m tests.benchmarks.overhead

@@ -124,8 +124,10 @@ def _mark(
         at = min(max(at, length / 2), layout.width - length / 2)
     elif right + 12 + length < layout.width:
         anchor, at, text_y = "start", right + 12, y + 4
-    else:
+    elif left - 12 - length > layout.left:
         anchor, at, text_y = "end", left - 12, y + 4
+    else:  # beside neither end of so long an interval: above it
+        anchor, at, text_y = "end", layout.width - 4, y - 6
     shape = (
         '<path class="cross" d="M{l:.1f} {t:.1f}l8 8m0 -8l-8 8"/>'
         if kind == "unrepeatable"

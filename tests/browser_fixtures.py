@@ -8,11 +8,12 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from audit.execution import run_audit
 from audit.judgement import judge
@@ -52,21 +53,27 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     folder = tmp_path_factory.mktemp("app")
     database = folder / "seedproof.db"
     audit_id = add_audit(database, resolve("pocket", REPOSITORY / "data" / "pocket"))
-    port = free_port()
-    log = folder / "log"
+    with started(database) as url:
+        yield App(url, database, audit_id)
+
+
+@contextmanager
+def started(database: Path) -> Iterator[str]:
+    """The app on this database, until the block ends; its address. It may log no traceback."""
+    port, log = free_port(), database.parent / "log"
     command = [sys.executable, "-m", "webapp", "serve"]
     with log.open("w") as output:
         process = subprocess.Popen(
             [*command, "--port", str(port), "--db", str(database)],
             cwd=REPOSITORY,
-            env={**os.environ, "XDG_CACHE_HOME": str(folder / "cache")},
+            env={**os.environ, "XDG_CACHE_HOME": str(database.parent / "cache")},
             stdout=output,
             stderr=subprocess.STDOUT,
         )
     url = f"http://127.0.0.1:{port}/"
     try:
         wait_for(url, process, log)
-        yield App(url, database, audit_id)
+        yield url
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
@@ -102,7 +109,7 @@ def visit(chromium: Browser) -> Iterator[Visit]:
     yield made
     context.close()
     assert made.hosts <= {"127.0.0.1"}
-    assert not made.trouble
+    assert not made.trouble, made.trouble
 
 
 def watch_page(page: Page) -> Visit:
@@ -115,8 +122,14 @@ def watch_page(page: Page) -> Visit:
 
     page.on("request", lambda request: asked(request.url))
     page.on("websocket", lambda socket: asked(socket.url))
+    # Gradio catches what our scripts throw, and writes it there.
+    page.on("console", lambda line: made.trouble.append(line.text) if _ours(line) else None)
     page.on("pageerror", lambda error: made.trouble.append(str(error)))
     return made
+
+
+def _ours(line: ConsoleMessage) -> bool:
+    return line.type == "error" and line.text.startswith("Error ")
 
 
 def free_port() -> int:

@@ -1,8 +1,8 @@
-"""Pictures of the pages: `python -m tests.screenshots [--db FILE] [--out FOLDER] [--all]`.
+"""Pictures of the pages: `python -m tests.screenshots --db FILE [--out FOLDER] [--all]`.
 
-The app is started on the database, which should hold a complete audit of this machine; a picture
-is really generated. Without `--all` the README's three are made, wide and light; with it every
-page, wide and at 390 px, light and dark, to look at.
+The app is started on the database, which should hold a complete audit of this machine; pictures
+are really generated. Without `--all` the README's are made, wide and light; with it every page,
+wide and at 390 px, light and dark, to look at.
 """
 
 import argparse
@@ -12,6 +12,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image
@@ -24,7 +26,7 @@ from webapp.places import REPOSITORY
 
 SERVE = (sys.executable, "-m", "webapp", "serve")
 WIDTHS = {"wide": (1280, 1080), "390": (390, 844)}
-MOST_BYTES = 300_000
+MOST_BYTES = 190_000
 
 
 def main() -> None:
@@ -59,6 +61,7 @@ def main() -> None:
 def take(browser: Browser, url: str, database: Path, out: Path, *, everything: bool) -> None:
     with Store(database) as store:
         audit_id = next(entry.id for entry in store.audits() if entry.finished_at)
+    secret = uuid.uuid4().hex
     for width, (w, h) in WIDTHS.items():
         for scheme in ("light", "dark"):
             if not everything and (width, scheme) != ("wide", "light"):
@@ -67,30 +70,56 @@ def take(browser: Browser, url: str, database: Path, out: Path, *, everything: b
                 viewport={"width": w, "height": h},
                 color_scheme="dark" if scheme == "dark" else "light",
             )
+            context.add_init_script(f"localStorage.setItem('seedproof-visitor', '{secret}')")
             page = context.new_page()
             page.set_default_timeout(PATIENCE)
+            if (width, scheme) == ("wide", "light"):
+                fill(page, url)
             suffix = f"-{width}-{scheme}" if everything else ""
-            for name, visit in (("generate", generate), ("audit", audit), ("recommend", recommend)):
-                visit(page, url, audit_id)
-                page.wait_for_timeout(800)
-                save(page, out / f"{name}{suffix}.png", whole=everything)
+            for name, visit in VISITS.items():
+                if everything or name in README:
+                    visit(page, url, audit_id)
+                    page.mouse.move(0, 0)
+                    page.evaluate("document.activeElement.blur()")
+                    page.wait_for_timeout(800)
+                    save(page, out / f"{name}{suffix}.png", whole=everything)
             context.close()
+
+
+def fill(page: Page, url: str) -> None:
+    """Pictures for the history, some of them with settings of their own."""
+    for prompt, seed, use in (
+        ("a red apple", 3, ""),
+        ("a rocket", 1, "?use=token-merging=seeded:0.5"),
+        ("a watermelon", 4, ""),
+        ("a panda", 9, "?use=min-sigma=alternate:0.7"),
+        ("a green frog", 5, ""),
+    ):
+        page.goto(url + use)
+        make(page, prompt, seed)
+
+
+def make(page: Page, prompt: str, seed: int) -> None:
+    page.locator(".sp-theme[aria-label]").wait_for()
+    page.get_by_role("button", name=prompt).click()
+    details = page.get_by_role("button", name="Seed, size and steps")
+    details.click()
+    page.locator("#seed").locator("input, textarea").fill(str(seed))
+    details.click()
+    page.locator("#generate").click()
+    page.locator("#stage a[download]").wait_for()
 
 
 def generate(page: Page, url: str, audit_id: str) -> None:
     page.goto(url)
-    page.locator(".sp-theme[aria-label]").wait_for()
-    page.get_by_role("button", name="a mushroom").click()
-    details = page.get_by_role("button", name="Seed, size and steps")
-    details.click()
-    page.locator("#seed input").fill("2")
-    details.click()
-    page.locator("#generate").click()
-    page.locator("#stage a[download]").wait_for()
+    make(page, "a mushroom", 2)
     page.locator("#settings summary").first.click()
     page.locator("[data-slot=attention] > summary").click()
-    page.mouse.move(0, 0)
-    page.evaluate("document.activeElement.blur()")
+
+
+def plans(page: Page, url: str, audit_id: str) -> None:
+    page.goto(f"{url}audit")
+    page.locator("#promise b").wait_for()
 
 
 def audit(page: Page, url: str, audit_id: str) -> None:
@@ -99,9 +128,32 @@ def audit(page: Page, url: str, audit_id: str) -> None:
     page.locator("#report").wait_for()
 
 
+def compare(page: Page, url: str, audit_id: str) -> None:
+    audit(page, url, audit_id)
+    page.locator("#scores tr", has_text="token-merging=").first.get_by_role("button").click()
+    page.locator(".sp-compare").first.wait_for()
+    page.locator("#picked").evaluate("card => card.scrollIntoView({ block: 'start' })")
+
+
 def recommend(page: Page, url: str, audit_id: str) -> None:
     page.goto(f"{url}recommend")
     page.locator("#losers").wait_for()
+
+
+def history(page: Page, url: str, audit_id: str) -> None:
+    page.goto(f"{url}history")
+    page.locator(".sp-shot").first.wait_for()
+
+
+VISITS: dict[str, Callable[[Page, str, str], None]] = {
+    "generate": generate,
+    "plans": plans,
+    "audit": audit,
+    "compare": compare,
+    "recommend": recommend,
+    "history": history,
+}
+README = ("generate", "audit", "compare", "recommend")
 
 
 def save(page: Page, path: Path, *, whole: bool) -> None:

@@ -3,6 +3,7 @@
 # ruff: noqa: F401, F811, fixtures are imported by name and asked for by name
 
 import hashlib
+import io
 import json
 import re
 import urllib.error
@@ -11,6 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
@@ -178,6 +180,7 @@ def test_a_recommendation_has_evidence_and_can_be_used(visit: Visit, app: App) -
     expect(limit).to_have_value("")
     page.locator("#use").click()
     expect(page.locator("[data-slot=min-sigma] [data-value]")).to_have_text("alternate 0.7")
+    expect(page.locator("[data-slot=min-sigma] > summary")).to_be_visible()
     set_steps(page, 8)
     generate(page)
     assert effects(page)["Negative guidance minimum sigma"] == "applied"
@@ -203,6 +206,131 @@ def test_a_picture_is_made_again_from_its_receipt(visit: Visit, app: App, tmp_pa
     expect(page.locator("#verdict")).to_contain_text("1 of 16,384 pixels differ, at column 30")
 
 
+def test_two_pictures_are_compared_by_keyboard(visit: Visit, app: App) -> None:
+    page = open_page(visit, app.url + f"audit?run={app.audit_id}")
+    heat = page.locator("#heat")
+    row = heat.locator("tr", has_text="token-merging=seeded:0.5")
+    expect(row.locator("td").first).to_have_text(re.compile(r"held 5 of 5"))
+    row.get_by_role("button").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#row h2")).to_be_focused()
+    page.locator("#kernels summary").click()
+    expect(page.locator("#kernels table")).to_contain_text("calls 1")
+    box = page.locator(".sp-compare").first
+    line = box.get_by_label("Line between baseline and this setting")
+    line.focus()
+    page.keyboard.press("ArrowRight")
+    at = "box => box.style.getPropertyValue('--at')"
+    assert box.evaluate(at) == "51%"
+    first, second = box.locator(".sp-compare-stage img").all()
+    assert first.get_attribute("src") != second.get_attribute("src")
+    shown = "image => getComputedStyle(image).clipPath"
+    before = second.evaluate(shown)
+    box.get_by_role("button", name="Hold to swap").focus()
+    page.keyboard.down("Space")
+    assert second.evaluate(shown) != before
+    page.keyboard.up("Space")
+    assert second.evaluate(shown) == before
+    box.get_by_label("Difference").check()
+    box.get_by_label("Amplified").press("ArrowRight")
+    expect(box.locator("output")).to_have_text("× 16")
+    blending = "image => getComputedStyle(image).mixBlendMode"
+    assert second.evaluate(blending) == "difference"
+    expected = (np.abs(pixels(first) - pixels(second)) * 16).clip(0, 255)
+    stage = screenshot(box.locator(".sp-compare-pictures")).resize((128, 128))
+    inner = (slice(16, 112), slice(16, 112))
+    apart = np.asarray(stage).astype(int)[inner].mean() - expected[inner].mean()
+    assert abs(apart) < 1
+    thumb = box.locator("[data-first]").nth(1)
+    thumb.press("Enter")
+    expect(thumb).to_have_attribute("aria-pressed", "true")
+    assert second.get_attribute("src") == thumb.get_attribute("data-second")
+
+
+def screenshot(part: Locator) -> Image.Image:
+    return Image.open(io.BytesIO(part.screenshot())).convert("RGB")
+
+
+def pixels(picture: Locator) -> npt.NDArray[np.int64]:
+    with Image.open(shown_file(picture)) as image:
+        return np.asarray(image.convert("RGB")).astype(np.int64)
+
+
+def test_history_is_ones_own_and_is_searched_opened_and_deleted(
+    visit: Visit, app: App, chromium: Browser
+) -> None:
+    page = open_page(visit, app.url + "history")
+    expect(page.locator("#nothing")).to_contain_text("No pictures yet")
+    page.get_by_role("link", name="Make the first one").click()
+    expect(page.locator(".sp-theme[aria-label]")).to_be_visible()
+    set_steps(page, 2)
+    for name in ("a panda", "a rocket"):
+        page.get_by_role("button", name=name).click()
+        expect(page.locator("#prompt textarea")).to_have_value(re.compile(name))
+        generate(page)
+    expect(page.locator("#recent img")).to_have_count(2)
+    address = page.url
+    page.locator("#recent").get_by_role("link", name="All 2").click()
+    shots = page.locator(".sp-shot")
+    expect(shots).to_have_count(2)
+    expect(shots.first).to_contain_text("held 5 of 5 · the baseline")
+    page.get_by_label("Search prompts and settings").fill("PANDA sdp")
+    expect(page.locator("#wall [role=status]")).to_have_text("1 picture with “PANDA sdp”")
+    page.reload()
+    expect(shots).to_have_count(1)
+    file = shown_file(shots.locator("img"))
+    with page.expect_download() as downloading:
+        shots.get_by_role("link", name="Download").click()
+    assert Path(downloading.value.path()).read_bytes() == file.read_bytes()
+    with Image.open(file) as image:
+        assert "parameters" in image.info
+
+    stranger = watch_page(chromium.new_context().new_page())
+    other = open_page(stranger, app.url + "history?q=panda")
+    expect(other.locator("#wall [role=status]")).to_have_text("0 pictures with “panda”")
+    open_page(stranger, address)
+    expect(other.locator("#stage img")).to_have_attribute("alt", re.compile("rocket"))
+    expect(other.locator("#recent img")).to_have_count(0)
+    other.context.close()
+
+    shots.get_by_role("button", name="Delete this picture").press("Enter")
+    expect(shots.get_by_role("button", name="Keep")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(shots.get_by_role("button", name="Delete this picture")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Enter")
+    expect(shots).to_have_count(0)
+    assert not file.exists()
+    page.get_by_label("Search prompts and settings").fill("")
+    expect(shots).to_have_count(1)
+
+
+def test_every_answer_of_the_wizard_can_be_undone(visit: Visit, app: App) -> None:
+    page = open_page(visit, app.url + "recommend")
+    title = page.locator("#answer h2").first
+    expect(title).to_have_text("min-sigma=alternate:0.7")
+    page.get_by_label("As fast as possible").focus()
+    page.keyboard.press("Space")
+    page.get_by_label("with another number of threads").check()
+    expect(title).to_have_text("No setting meets all of that")
+    expect(page.locator("#answer")).to_contain_text("did not try threads")
+    assert page.url.endswith("?goal=fastest&hold=threads")
+    page.reload()
+    expect(page.get_by_label("As fast as possible")).to_be_checked()
+    expect(title).to_have_text("No setting meets all of that")
+    page.get_by_label("with another number of threads").uncheck()
+    expect(title).to_have_text("min-sigma=alternate:0.7")
+    page.go_back()
+    expect(page.get_by_label("with another number of threads")).to_be_checked()
+    page.get_by_role("button", name="Start over").click()
+    expect(page.locator("#answer [data-goal=same-look]")).to_be_visible()
+    page.locator("#use").click()
+    expect(page.locator("#stage")).to_contain_text("min-sigma alternate:0.7")
+    page.go_back()
+    expect(page.locator("#answer [data-goal=same-look]")).to_be_visible()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_is_wider_than_a_small_telephone(
     chromium: Browser, app: App, scheme: str, tmp_path: Path
@@ -218,6 +346,7 @@ def test_nothing_is_wider_than_a_small_telephone(
         (f"audit?run={app.audit_id}", "#plot"),
         ("recommend", "#because"),
         ("verify", "#receipt"),
+        ("history", "#nothing"),
     ):
         page = open_page(visit, app.url + path)
         expect(page.locator(ready)).to_be_visible()

@@ -320,6 +320,23 @@ def test_a_form_that_cannot_be_is_one_sentence(
     assert 'role="alert"' in updates[0][0]
 
 
+def test_settings_from_elsewhere_are_filled_in_or_refused_in_one_sentence(
+    generate: GeneratePage,
+) -> None:
+    settings, words = generate._used("attention=none min-sigma=alternate:0.7")
+    assert settings["min-sigma"] == "alternate:0.7"
+    assert "min-sigma alternate:0.7" in words
+    for key, sentence in (
+        ("attention=xformers", "xformers cannot run here"),
+        (f"{EVIL}=1", "There is no setting"),
+        ("attention=magic", "has no option"),
+    ):
+        settings, words = generate._used(key)
+        assert "update" in str(settings)
+        assert sentence in words
+        assert EVIL not in words
+
+
 def test_an_empty_seed_is_a_new_one_every_time(generate: GeneratePage) -> None:
     form = [*FORM]
     form[2] = ""
@@ -330,14 +347,14 @@ def test_history_lists_ones_own_pictures_only(services: Services, generate: Gene
     page = made(lambda: HistoryPage(services))
     evil = (EVIL, *FORM[1:])
     job_id = asked(generate, *evil)[-1][3]
-    shown, _ = page._wall("", 1, SECRET)
+    shown, *_ = page._wall("", 1, SECRET)
     assert f'data-shot="{job_id}"' in shown
     assert "1 picture of yours" in shown
     assert "never audited" in shown
     assert EVIL not in shown
     assert "Every word has to occur" in page._wall("rocket", 1, SECRET)[0]
     for stranger in ("6" * 32, "", None, f" {SECRET}"):
-        assert page._wall("", 1, stranger) == (gallery.NONE_YET, 1)  # type: ignore[arg-type]
+        assert page._wall("", 1, stranger) == (gallery.NONE_YET, 1, "")  # type: ignore[arg-type]
     event = SimpleNamespace(run=job_id)
     for secret, left in (("6" * 32, 1), (SECRET, 0)):
         asyncio.run(page._removed(event, "", 1, secret))  # type: ignore[arg-type]
@@ -350,7 +367,7 @@ def test_a_page_beyond_the_last_is_the_last(services: Services, tmp_path: Path) 
         run = replace(run, job=replace(run.job, id=str(number)))
         services.store.add_generation(run, visitors.owner(SECRET))
     page = made(lambda: HistoryPage(services))
-    shown, number = page._wall("", 9, SECRET)
+    shown, number, _ = page._wall("", 9, SECRET)
     assert number == 2
     assert "page 2 of 2" in shown
     assert shown.count("data-shot=") == 1

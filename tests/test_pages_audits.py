@@ -179,6 +179,7 @@ def test_the_table_has_every_row_and_says_what_is_missing(result: Audit) -> None
     assert "needs a GPU &lt;here&gt;" in table
     assert "broken: fresh process" in table
     assert "held on 2 axes, 5 trials" in table
+    assert "held on 1 axis, 5 trials" in table
     assert "more time" in table
     assert "placebo" in table
     assert "<svg" in scores_card.plot(result)
@@ -187,7 +188,7 @@ def test_the_table_has_every_row_and_says_what_is_missing(result: Audit) -> None
 def test_a_row_shows_its_pictures_and_its_witness(result: Audit) -> None:
     row = next(score for score in result.scores if "sub-quadratic" in score.key)
     shown = row_card.card(result, row)
-    assert "Broken: fresh process" in shown
+    assert "Witness of “fresh process”: broken, 5 trials of 5 gave other bits" in shown
     assert "&lt;b&gt;0&lt;/b&gt;" in shown
     assert "<b>0</b>" not in shown
     assert shown.count('class="sp-compare"') == 2
@@ -264,7 +265,17 @@ def test_a_mark_says_no_more_than_its_row(bench: Bench, result: Audit) -> None:
 def test_a_hurried_audit_does_not_hide_a_thorough_one(bench: Bench, result: Audit) -> None:
     hurried = bench.audits.start(plan(2), MODEL)
     until(lambda: bench.state(hurried) == "done")
-    judged = Findings(bench.store).judged(PLATFORM, MODEL)
+    findings = Findings(bench.store)
+    made = next(iter(bench.store.runs(result.audit_id).values()))
+    baseline = replace(made, job=replace(made.job, configuration=plan().baseline))
+    found = findings.of(baseline)
+    assert found is not None
+    assert found.audit.audit_id == result.audit_id
+    broken = configure({"attention": "sub-quadratic"}, PLATFORM)
+    found = findings.of(replace(made, job=replace(made.job, configuration=broken)))
+    assert found is not None
+    assert found.audit.audit_id == hurried
+    judged = findings.judged(PLATFORM, MODEL)
     assert [audit.audit_id for audit in judged] == [result.audit_id, hurried]
 
 
@@ -292,7 +303,7 @@ def test_an_answer_names_its_evidence_its_losers_and_its_age(result: Audit) -> N
     shown = card(result, result.recommendations["exact"], ("Out of date: other threads.",))
     assert "Keep the defaults" in shown
     assert "held in 5 of 5" in shown
-    assert "attention=none" in shown
+    assert "attention=<wbr>none" in shown
     assert "Out of date" in shown
     assert "?use=attention=sdp+precision=" in shown
     nothing = replace(result.recommendations["exact"], configuration=None, key=None)

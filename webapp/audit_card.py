@@ -82,16 +82,12 @@ def listing(entries: Sequence[AuditEntry], running: str | None) -> str:
     if not entries:
         return '<p class="sp-hint">No audit yet. The first one appears here.</p>'
     rows = "".join(
-        f'<tr><td><a href="./audit?run={escape(entry.id)}">{escape(entry.name)}</a></td>'
-        f"<td>{_when(entry.started_at)}</td><td>"
-        f"{_listed(entry, running)}</td><td class=sp-number>{counted(entry.runs, 'run')}</td>"
-        f"<td class=sp-number>{duration(entry.seconds)}</td></tr>"
+        f'<li><a href="./audit?run={escape(entry.id)}">{escape(entry.name)}</a> '
+        f'{_listed(entry, running)}<span class="sp-note sp-figures">{_when(entry.started_at)} · '
+        f"{counted(entry.runs, 'run')} · {duration(entry.seconds)}</span></li>"
         for entry in entries[:30]
     )
-    return (
-        f'<div class="sp-scroll"><table class="sp-table" id="audits"><tbody>{rows}</tbody></table>'
-        "</div>"
-    )
+    return f'<ul class="sp-audits" id="audits">{rows}</ul>'
 
 
 def _listed(entry: AuditEntry, running: str | None) -> str:

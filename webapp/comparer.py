@@ -109,8 +109,9 @@ def comparer(
         f'{_words(there[0])}</p><fieldset><legend class="sp-unseen">How to compare</legend>'
         f'<label><input type="radio" name="{group}" value="slide" checked> Side by side</label>'
         f'<label><input type="radio" name="{group}" value="difference"> Difference</label>'
-        '</fieldset><label class="sp-gain"><span>Amplified</span> <output>× 8</output>'
-        '<input type="range" min="0" max="6" value="3" data-gain aria-valuetext="times 8"></label>'
+        '</fieldset><div class="sp-gain"><span aria-hidden="true">Amplified</span>'
+        '<output>× 8</output><input type="range" min="0" max="6" value="3" data-gain '
+        'aria-label="Amplified" aria-valuetext="times 8"></div>'
         '<button type="button" class="sp-plain" data-swap>Hold to swap</button>'
         + (
             f'<div class="sp-thumbs" role="group" aria-label="Pictures">{thumbs}</div>'

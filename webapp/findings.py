@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from audit.front import repeats
+from audit.recommendation import REQUIRED
 from audit.score import Audit, Score
 from core.database import StoreError
 from core.platforms import Platform
@@ -55,9 +56,13 @@ class Findings:
         return tuple(sorted(there, key=rank, reverse=True))
 
     def of(self, run: Run) -> Finding | None:
-        """The newest evidence about a run's configuration, from its platform and its model only."""
+        """The newest evidence about a run's configuration, from its platform and its model only.
+
+        Newest of those that tell whether it repeats: a hurried look must not hide a thorough one.
+        """
         model = run.job.requests[0].model.digest
         here, key = run.environment.fingerprint, run.job.configuration.key
+        newest: Finding | None = None
         for entry in self._store.audits():
             result = self._read(entry.id, entry.runs, entry.finished_at)
             if (
@@ -68,9 +73,20 @@ class Findings:
                 continue
             for score in result.scores:
                 if score.key == key and not score.placebo and score.runs:
-                    return Finding(audit=result, score=score)
-        return None
+                    found = Finding(audit=result, score=score)
+                    if repeats(score) or _broken(score):
+                        return found
+                    newest = newest or found
+        return newest
 
     def _result(self, audit_id: str, runs: int, finished_at: str | None) -> Audit | None:
         """`runs` and `finished_at` only say when a result may have changed."""
         return self._store.result(audit_id, Audit)
+
+
+def _broken(score: Score) -> bool:
+    return any(
+        score.determinism[axis].verdict == "broken"
+        for axis in REQUIRED
+        if axis in score.determinism
+    )

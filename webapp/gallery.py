@@ -7,7 +7,7 @@ from html import escape
 
 from core.history import Generation, HistoryPage
 from core.run import Run
-from webapp.run_card import download_name, image, url
+from webapp.run_card import image, url
 
 NONE_YET = (
     '<section class="sp-card sp-empty" id="nothing"><h2>No pictures yet</h2>'
@@ -64,7 +64,7 @@ def _shot(generation: Generation, mark: str) -> str:
     if picture.path is not None and picture.path.is_file():
         download = (
             f'<a class="sp-plain" href="{url(picture.path)}" '
-            f'download="{download_name(picture)}" title="The file carries its receipt">Download</a>'
+            'download title="The file carries its receipt">Download</a>'
             f'<a class="sp-plain" href="./verify?run={run_id}">Verify</a>'
         )
     return (

@@ -112,6 +112,14 @@ class GeneratePage:
                 shown = stage
             await asyncio.sleep(LOOK)
 
+    def _used(self, key: str) -> tuple[Any, Any]:
+        """Settings that were chosen on another page, for the form, and what to say about them."""
+        try:
+            configuration = self.form.configuration(settings_of(key))
+        except ValueError as error:
+            return gr.skip(), run_card.problem(str(error))
+        return configuration.as_dict(), run_card.ready(configuration.as_dict())
+
     def _device_taken_by(self) -> str:
         return "an audit's run" if self._services.audits.running else ""
 
@@ -137,8 +145,8 @@ class GeneratePage:
         owner = visitors.owner(secret)
         recent = await asyncio.to_thread(self._recent, owner)
         # Gradio blanks every output of a generator that never yields.
-        settings = settings_of(use) if use else gr.skip()
-        yield *_same(8), settings, *_same(2), recent, *_same(4)
+        settings = self._used(use) if use else _same(2)
+        yield *_same(8), *settings, *_same(1), recent, *_same(4)
         if not job_id:
             return
         ticket = self._services.jobs.look(job_id)

@@ -5,7 +5,7 @@ from html import escape
 
 from audit.score import AXES, Audit, Axis, Score
 from audit.units import percent, trials
-from webapp.words import AXIS_NAMES, DETERMINISM_TONES, axis_sentence
+from webapp.words import AXIS_NAMES, DETERMINISM_TONES, axis_sentence, setting
 
 QUESTIONS: Mapping[Axis, str] = {
     "same-process": "made again at once",
@@ -31,7 +31,7 @@ def heat_map(audit: Audit, called: Mapping[str, str], picked: str = "") -> str:
     )
     body = "".join(
         f'<tr class="sp-pick{" sp-chosen" if str(place) == picked else ""}" data-pick="{place}">'
-        f'<th scope="row"><button type="button">{escape(called[row.key])}'
+        f'<th scope="row"><button type="button">{setting(called[row.key])}'
         f"{' again' if row.placebo else ''}</button></th>"
         f"{''.join(_cell(row, axis) for axis in tried)}</tr>"
         for place, row in rows

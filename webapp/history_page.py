@@ -5,12 +5,15 @@ from typing import Any
 
 import gradio as gr
 
+from audit.changes import changes
+from core.optimizations import configure
 from core.run import Run
 from webapp import gallery, scripts, visitors
 from webapp.evidence_card import mark
 from webapp.findings import Finding
 from webapp.services import Services
 from webapp.shell import QUIET
+from webapp.words import setting
 
 PER_PAGE = 24
 
@@ -28,54 +31,53 @@ class HistoryPage:
             apply_default_css=False,
             js_on_load=None,
         )
-        self.search = gr.Textbox(
-            label="Search prompts and settings",
-            placeholder="apple token-merging",
-            max_lines=1,
-            elem_id="search",
+        self.search = gr.HTML(
+            '<label class="sp-search"><span>Search prompts and settings</span>'
+            '<input type="search" placeholder="apple token-merging" autocomplete="off"></label>',
+            js_on_load=scripts.SEARCH,
+            apply_default_css=False,
         )
         self.wall = gr.HTML("", js_on_load=scripts.HISTORY, apply_default_css=False, elem_id="wall")
         self.visitor = gr.Textbox(visible=False)
+        self.words = gr.State("")
         self.page = gr.State(1)
 
     def connect(self, page: gr.Blocks) -> None:
         """Wire the events, once everything is there."""
         mine: Any = {"js": visitors.SEND, **QUIET}
-        shown = [self.wall, self.page]
-        page.load(self._opened, self.visitor, [self.search, *shown], **mine)
-        self.search.input(
-            self._searched, [self.search, self.visitor], shown, trigger_mode="always_last", **mine
-        )
-        self.wall.turn(self._turned, [self.search, self.visitor], shown, **mine)
-        self.wall.remove(self._removed, [self.search, self.page, self.visitor], shown, **mine)
+        shown = [self.wall, self.page, self.words]
+        page.load(self._opened, self.visitor, shown, **mine)
+        self.search.search(self._searched, self.visitor, shown, trigger_mode="always_last", **mine)
+        self.wall.turn(self._turned, [self.words, self.visitor], shown, **mine)
+        self.wall.remove(self._removed, [self.words, self.page, self.visitor], shown, **mine)
 
-    async def _opened(self, secret: str, request: gr.Request) -> tuple[Any, ...]:
+    async def _opened(self, secret: str, request: gr.Request) -> tuple[str, int, str]:
         """`?q=` and `?page=` are where one was before."""
-        search = request.query_params.get("q", "")
+        words = request.query_params.get("q", "")
         number = request.query_params.get("page", "1")
         page = int(number) if number.isdecimal() else 1
-        return search, *await asyncio.to_thread(self._wall, search, page, secret)
+        return await asyncio.to_thread(self._wall, words, page, secret)
 
-    async def _searched(self, search: str, secret: str) -> tuple[str, int]:
-        return await asyncio.to_thread(self._wall, search, 1, secret)
+    async def _searched(self, event: gr.EventData, secret: str) -> tuple[str, int, str]:
+        return await asyncio.to_thread(self._wall, str(event.words), 1, secret)
 
-    async def _turned(self, event: gr.EventData, search: str, secret: str) -> tuple[str, int]:
-        return await asyncio.to_thread(self._wall, search, int(str(event.page)), secret)
+    async def _turned(self, event: gr.EventData, words: str, secret: str) -> tuple[str, int, str]:
+        return await asyncio.to_thread(self._wall, words, int(str(event.page)), secret)
 
     async def _removed(
-        self, event: gr.EventData, search: str, page: int, secret: str
-    ) -> tuple[str, int]:
+        self, event: gr.EventData, words: str, page: int, secret: str
+    ) -> tuple[str, int, str]:
         store, owner = self._services.store, visitors.owner(secret)
         await asyncio.to_thread(store.delete_generation, str(event.run), owner)
-        return await asyncio.to_thread(self._wall, search, page, secret)
+        return await asyncio.to_thread(self._wall, words, page, secret)
 
-    def _wall(self, search: str, page: int, secret: str) -> tuple[str, int]:
-        """The wanted page, or the last one where there are fewer by now."""
+    def _wall(self, words: str, page: int, secret: str) -> tuple[str, int, str]:
+        """The wanted page, or the last one where there are fewer by now; its number, its search."""
         store, owner = self._services.store, visitors.owner(secret)
-        found = store.history(owner, search, limit=PER_PAGE, skip=(max(page, 1) - 1) * PER_PAGE)
+        found = store.history(owner, words, limit=PER_PAGE, skip=(max(page, 1) - 1) * PER_PAGE)
         page = min(max(page, 1), max(1, -(-found.total // PER_PAGE)))
         if found.total and not found.generations:
-            found = store.history(owner, search, limit=PER_PAGE, skip=(page - 1) * PER_PAGE)
+            found = store.history(owner, words, limit=PER_PAGE, skip=(page - 1) * PER_PAGE)
         known: dict[tuple[str, ...], Finding | None] = {}
 
         def marked(run: Run) -> str:
@@ -83,6 +85,12 @@ class HistoryPage:
             which = (run.job.configuration.key, run.environment.fingerprint, model)
             if which not in known:
                 known[which] = self._services.findings.of(run)
-            return mark(known[which])
+            here = self._services.platform
+            changed = changes(run.job.configuration, configure({}, here))
+            told = "".join(
+                f'<span class="sp-note">{setting(f"{slot}={value}")}</span><br>'
+                for slot, value in changed
+            )
+            return told + mark(known[which])
 
-        return gallery.wall(found, search, page, PER_PAGE, marked), page
+        return gallery.wall(found, words, page, PER_PAGE, marked), page, words

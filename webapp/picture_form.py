@@ -2,12 +2,14 @@
 
 import random
 import uuid
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
 import gradio as gr
 
 from core.models import check, native_size, size_step
+from core.optimization import Configuration
 from core.optimizations import SLOTS, availability, chosen, configure
 from core.request import Job, Request
 from core.samplers import SAMPLERS, find
@@ -48,7 +50,7 @@ class PictureForm:
         self.prompt = gr.Textbox(
             label="Prompt",
             value=examples[0] if examples else "",
-            placeholder="What the picture shows",
+            placeholder="What the picture shows. Ctrl+Enter makes it.",
             lines=3,
             max_lines=8,
             elem_id="prompt",
@@ -123,13 +125,9 @@ class PictureForm:
         settings: object,
     ) -> Job:
         """A checked job. Raises ValueError with a sentence for people."""
-        platform = self._services.platform
         if not prompt.strip():
             raise ValueError("Write what the picture should show, or pick an example.")
-        configuration = configure(accepted(settings, SLOTS), platform)
-        for option, _ in chosen(configuration):
-            if why_not := availability(option, platform):
-                raise ValueError(f"{option.name} cannot run here: {why_not}. Choose another.")
+        configuration = self.configuration(accepted(settings, SLOTS))
         asked = Request(
             prompt=prompt.strip(),
             negative_prompt=negative.strip(),
@@ -145,6 +143,15 @@ class PictureForm:
         return Job(
             id=uuid.uuid4().hex, requests=(asked,), configuration=configuration, preview=True
         )
+
+    def configuration(self, settings: Mapping[str, str]) -> Configuration:
+        """What can run here. Raises ValueError with a sentence for people."""
+        platform = self._services.platform
+        configuration = configure(settings, platform)
+        for option, _ in chosen(configuration):
+            if why_not := availability(option, platform):
+                raise ValueError(f"{option.name} cannot run here: {why_not}. Choose another.")
+        return configuration
 
 
 def filled(job: Job) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ from webapp.scores_card import names
 from webapp.services import Services
 from webapp.shell import QUIET
 from webapp.wish_form import Wish, WishForm, wish_of
-from webapp.words import AXIS_NAMES, chip
+from webapp.words import AXIS_NAMES, chip, setting
 
 EMPTY = (
     '<section class="sp-card"><div class="sp-empty" id="no-audit"><h2>Nothing to recommend yet</h2>'
@@ -87,7 +87,8 @@ class RecommendPage:
         try:
             limit = wish.memory_bytes
         except ValueError as error:
-            return f'<p class="sp-alert sp-bad" role="alert">{escape(str(error))}</p>'
+            words = f'<p class="sp-alert sp-bad" role="alert">{escape(str(error))}</p>'
+            return f'<section class="sp-card">{words}</section>'
         judged = await asyncio.to_thread(self._judged)
         audit = next((audit for audit in judged if audit.audit_id == audit_id), None)
         audit = audit or next(iter(judged), None)
@@ -117,7 +118,7 @@ def card(audit: Audit, answer: Recommendation, warnings: tuple[str, ...] = ()) -
     alerts = "".join(f'<p class="sp-alert">{escape(warning)}</p>' for warning in warnings)
     sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in answer.evidence)
     head = (
-        f'<h2 class="sp-answer">{escape(_title(audit, answer))}</h2>'
+        f'<h2 class="sp-answer">{setting(_title(audit, answer))}</h2>'
         if answer.key is not None
         else '<h2 class="sp-answer">No setting meets all of that</h2><p class="sp-hint">'
         "Loosen one of your answers: each setting’s reason stands below.</p>"
@@ -162,7 +163,7 @@ def _losers(answer: Recommendation, called: Mapping[str, str]) -> str:
     if not answer.losers:
         return ""
     rows = "".join(
-        f"<li><b>{escape(called.get(loser.key, loser.key))}</b>"
+        f"<li><b>{setting(called.get(loser.key, loser.key))}</b>"
         f"<span>{escape(loser.reason)}</span></li>"
         for loser in answer.losers
     )

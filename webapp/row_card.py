@@ -5,7 +5,7 @@ from html import escape
 from audit.drift import worst_first
 from audit.evidence import evidence
 from audit.score import Audit, Comparison, Score, Witness
-from audit.units import similarity
+from audit.units import counted, similarity
 from core.optimizations import SLOTS
 from webapp.comparer import Pair, comparer
 from webapp.run_card import effects
@@ -67,8 +67,9 @@ def _pair(comparison: Comparison) -> Pair:
 
 def _witnesses(audit: Audit, score: Score) -> str:
     return "".join(
-        f'<h3 class="sp-title">Broken: {AXIS_NAMES[axis]}</h3>'
-        f"{_witness(audit, verdict.witness, AXIS_NAMES[axis])}"
+        f'<details class="sp-more"><summary>Witness of “{AXIS_NAMES[axis]}”: broken, '
+        f"{counted(verdict.failures, 'trial')} of {verdict.trials} gave other bits</summary>"
+        f"{_witness(audit, verdict.witness, AXIS_NAMES[axis])}</details>"
         for axis, verdict in score.determinism.items()
         if verdict.witness is not None
     )

@@ -32,14 +32,19 @@ EMPTY = (
 )
 
 
+def ready(settings: Mapping[str, str]) -> str:
+    """In place of a picture, where somebody comes with settings chosen elsewhere."""
+    chips = " ".join(chip(f"{slot} {value}", "mine") for slot, value in settings.items())
+    return (
+        '<div class="sp-card sp-stage"><div class="sp-empty" role="status"><h2>Your settings are '
+        f"filled in</h2><p>{chips}</p><p>Write a prompt and press Generate. “Back to defaults”, "
+        "below the settings, undoes them.</p></div></div>"
+    )
+
+
 def url(path: Path) -> str:
     """A picture's address, relative to the app's root."""
     return f"./gradio_api/file={quote(str(path))}"
-
-
-def download_name(picture: Picture) -> str:
-    suffix = picture.path.suffix if picture.path else ""
-    return f"seedproof-{picture.request.seed}-{short(picture.pixels_sha256)}{suffix}"
 
 
 def problem(sentence: str, again: str = "") -> str:
@@ -93,7 +98,7 @@ def finished(run: Run, mark: str = "") -> str:
         f"<figure>{image(source, request, 'Picture')}"
         f'<figcaption class="sp-caption"><span>Seed <b class="sp-figures">{request.seed}</b> · '
         f"{request.width} × {request.height} · {seconds(run.timings.picture)}</span>"
-        f'{mark}<span class="sp-carried"><a href="{source}" download="{download_name(picture)}" '
+        f'{mark}<span class="sp-carried"><a href="{source}" download '
         'title="The file carries its receipt">Download</a> '
         f'<a href="./verify?run={escape(run.job.id)}">Verify</a></span></figcaption>'
         "</figure></div>"
@@ -196,7 +201,7 @@ def _took(run: Run) -> str:
     whole = sum(value for _, value in stages) or 1.0
     strip = "".join(f'<span style="width:{value / whole:.2%}"></span>' for _, value in stages)
     words = " · ".join(f"{name} {seconds(value)}" for name, value in stages)
-    if timings.load > 0.001:
+    if timings.load > 0.05:
         words += f" · before that, loading the model {seconds(timings.load)}"
     rows = (
         ("Time", f'<div class="sp-stages" aria-hidden="true">{strip}</div>{escape(words)}'),

@@ -9,7 +9,7 @@ from audit.units import counted, gigabytes, interval, similarity
 from core.optimization import Configuration
 from webapp.heat_map import heat_map
 from webapp.run_card import EFFECT_WORDS
-from webapp.words import chip, drift_chip, placebo_of, repeats_chip, speed_chip
+from webapp.words import chip, drift_chip, placebo_of, repeats_chips, setting, speed_chip
 
 HEADINGS = ("Setting", "Repeats bit for bit", "Drift from the baseline", "Time", "Memory")
 
@@ -85,8 +85,8 @@ def _row(audit: Audit, score: Score, name: str, picked: str) -> str:
     if score.failures:
         beside += f" {chip('runs failed', 'bad', score.failures[0])}"
     cells = (
-        f'<button type="button">{escape(label)}</button> {beside}',
-        repeats_chip(score),
+        f'<button type="button">{setting(label)}</button> {beside}',
+        repeats_chips(score),
         chip("the baseline", "mine") if is_baseline else _drift(score),
         "1" if is_baseline else _time(score, audit),
         "" if score.peak_memory_bytes is None else gigabytes(score.peak_memory_bytes),
@@ -128,7 +128,8 @@ def _unavailable(missing: list[Score], called: dict[str, str]) -> str:
     if not missing:
         return ""
     lines = "".join(
-        f"<li><b>{escape(called[score.key])}</b>: {escape(score.why_not)}</li>" for score in missing
+        f"<li><b>{setting(called[score.key])}</b>: {escape(score.why_not)}</li>"
+        for score in missing
     )
     return (
         f'<details class="sp-more"{" open" if len(missing) == 1 else ""}><summary>'

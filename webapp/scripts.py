@@ -25,7 +25,8 @@ const remember = () => {
   const run = stage.dataset.run;
   history.replaceState(null, "", `${location.pathname}?run=${run}`);
   if (stage.dataset.run !== shown && stage.getBoundingClientRect().top > innerHeight * 0.7) {
-    stage.scrollIntoView({ behavior: "smooth", block: "start" });
+    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    stage.scrollIntoView({ behavior: calm ? "auto" : "smooth", block: "start" });
   }
   shown = run;
 };
@@ -59,6 +60,17 @@ watch("value", keep);
 keep();
 """
 """Puts search and page into the address, turns pages, and deletes only who was asked twice."""
+
+SEARCH = """
+const input = element.querySelector("input");
+input.value = new URLSearchParams(location.search).get("q") ?? "";
+let typing;
+input.addEventListener("input", () => {
+  clearTimeout(typing);
+  typing = setTimeout(() => trigger("search", { words: input.value.trim() }), 200);
+});
+"""
+"""Searches while one types, as soon as one pauses."""
 
 AUDIT = """
 const keep = () => {

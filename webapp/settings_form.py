@@ -75,8 +75,7 @@ watch("value", () => {
   if (JSON.stringify(props.value) === mine) return;
   choose(props.value ?? {});
   const outer = element.querySelector("details");
-  const mine = [...element.querySelectorAll(".sp-changed")];
-  if (mine.length) outer.open = true;
+  if (element.querySelector(".sp-changed")) outer.open = true;
   for (const group of element.querySelectorAll(".sp-group")) {
     group.open ||= Boolean(group.querySelector(".sp-changed"));
   }

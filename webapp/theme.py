@@ -1,7 +1,7 @@
 """How every page looks: one accent, the system's own fonts, light and dark from the same names.
 
-Gradio's components read the theme's variables and our own markup reads `style.css`; both take
-their colours from `PALETTE`, so there is one place where a colour is decided.
+Gradio's components read the theme's variables, our own markup reads `style.css` and
+`pictures.css`; all take their colours from `PALETTE`, the one place where a colour is decided.
 """
 
 from pathlib import Path
@@ -30,7 +30,7 @@ PALETTE: dict[str, tuple[str, str]] = {
 }
 """Name → colour on light and on dark. Text colours keep 4.5:1 on their grounds, edges 3:1."""
 
-_STYLE = Path(__file__).with_name("style.css")
+_STYLES = tuple(Path(__file__).with_name(name) for name in ("style.css", "pictures.css"))
 _SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")
 _MONO = ("ui-monospace", "SF Mono", "Cascadia Mono", "Menlo", "DejaVu Sans Mono", "monospace")
 
@@ -56,7 +56,8 @@ def css() -> str:
     """The palette as variables, then the rules of our own markup."""
     light = "".join(f"--sp-{name}: {pair[0]};" for name, pair in PALETTE.items())
     dark = "".join(f"--sp-{name}: {pair[1]};" for name, pair in PALETTE.items())
-    return f":root {{{light}}}\n.dark {{{dark}}}\n{_STYLE.read_text(encoding='utf-8')}"
+    ours = "\n".join(file.read_text(encoding="utf-8") for file in _STYLES)
+    return f":root {{{light}}}\n.dark {{{dark}}}\n{ours}"
 
 
 def theme() -> gr.themes.Base:

@@ -65,6 +65,11 @@ def short(digest: str) -> str:
     return digest[:12]
 
 
+def setting(name: str) -> str:
+    """A setting's name, escaped, that may break into lines after its equals sign."""
+    return escape(name).replace("=", "=<wbr>")
+
+
 def chip(text: str, tone: Tone = "quiet", title: str = "") -> str:
     """A short word on a tinted ground; the word says it, the colour only helps."""
     hint = f' title="{escape(title)}"' if title else ""
@@ -96,21 +101,23 @@ def axis_chips(score: Score) -> str:
     return " ".join(chips) or chip("not tried", "quiet")
 
 
-def repeats_chip(score: Score) -> str:
-    """All axes in one chip: the broken ones by name, else how many held in how many trials."""
-    tried = [axis for axis in AXES if axis in score.determinism and score.determinism[axis].trials]
-    if not tried:
-        return chip("not tried", "quiet")
-    told = " ".join(axis_sentence(axis, score.determinism[axis]) for axis in tried)
-    words = {axis: score.determinism[axis].verdict for axis in tried}
-    if broken := [AXIS_NAMES[axis] for axis in tried if words[axis] == "broken"]:
-        return chip(f"broken: {', '.join(broken)}", "bad", told)
-    held = [axis for axis in tried if words[axis] == "held"]
-    if not held:
-        return chip("unverified: too few trials", "care", told)
-    fewest = min(score.determinism[axis].trials for axis in held)
-    axes = "1 axis" if len(held) == 1 else f"{len(held)} axes"
-    return chip(f"held on {axes}, {fewest} trials", "good", told)
+def repeats_chips(score: Score) -> str:
+    """All axes in at most two chips: how many held in how many trials, and the broken by name."""
+    tried = {
+        axis: score.determinism[axis]
+        for axis in AXES
+        if axis in score.determinism and score.determinism[axis].trials
+    }
+    told = " ".join(axis_sentence(axis, verdict) for axis, verdict in tried.items())
+    chips = []
+    if held := [verdict.trials for verdict in tried.values() if verdict.verdict == "held"]:
+        axes = "1 axis" if len(held) == 1 else f"{len(held)} axes"
+        chips.append(chip(f"held on {axes}, {min(held)} trials", "good", told))
+    if broken := [AXIS_NAMES[axis] for axis, v in tried.items() if v.verdict == "broken"]:
+        chips.append(chip(f"broken: {', '.join(broken)}", "bad", told))
+    if chips:
+        return " ".join(chips)
+    return chip("too few trials", "care", told) if tried else chip("not tried", "quiet")
 
 
 def drift_chip(drift: Drift | None) -> str:
