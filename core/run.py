@@ -59,7 +59,8 @@ class Effective:
 
 @dataclass(frozen=True, kw_only=True)
 class Timings:
-    """Wall seconds by stage. `steps` are the denoising steps in order."""
+    """Wall seconds by stage. `load` has all that settings make ready before a run, compiling for
+    instance; `steps` are the denoising steps in order."""
 
     load: float = 0.0
     encode: float = 0.0

@@ -178,3 +178,21 @@ def test_every_block_of_a_unet_can_be_compiled(shared_pipeline: StableDiffusionP
     assert effect_of(result, "memory-format").effect == "applied"
     plain = tiny_run(shared_pipeline, replace(job, configuration=Configuration()))
     assert torch.allclose(result.latents, plain.latents, atol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.usefixtures("few_blocks")
+@pytest.mark.parametrize("value", ["default", "max-autotune"])
+def test_blocks_run_compiled_on_a_gpu(tiny_pipeline: StableDiffusionPipeline, value: str) -> None:
+    job = tiny_job(compile=value)
+    pipeline = tiny_pipeline.to("cuda")
+    prepare(pipeline, job.configuration)
+    record = Record()
+    with torch.no_grad(), applied(pipeline, job, record):
+        latents = torch.zeros(2, 4, 16, 16, device="cuda")
+        pipeline.unet(latents, 500, torch.zeros(2, 77, 32, device="cuda"))
+    effect = record.freeze().slot("compile")
+    assert effect is not None
+    assert effect.effect == "applied", effect.reason
+    assert effect.counts["graphs_compiled_while_running"] == 0
