@@ -72,7 +72,7 @@ class VerifyPage:
                     )
             with gr.Column(scale=8, min_width=290):
                 self.verdict = gr.HTML(
-                    "", js_on_load=SCRIPT, apply_default_css=False, elem_id="answer"
+                    "", js_on_load=SCRIPT, apply_default_css=False, elem_id="proof"
                 )
                 self.receipt = gr.HTML(
                     verify_card.EMPTY, js_on_load=None, apply_default_css=False, elem_id="says"
