@@ -78,6 +78,21 @@ def test_without_an_attention_option_there_is_nothing_to_cut_for(
     assert configure({"attention-slicing": "2"}, detect("cpu")).get("attention") == "sdp"
 
 
+def test_slicing_leaves_the_processors_that_it_found(
+    shared_pipeline: StableDiffusionPipeline,
+) -> None:
+    layers = [m for m in shared_pipeline.unet.modules() if isinstance(m, Attention)]
+
+    def observations() -> list[object]:
+        return [layer.processor.observation for layer in layers]
+
+    with applied(shared_pipeline, tiny_job(attention="sdp"), Record()):
+        found = observations()
+        with applied(shared_pipeline, tiny_job(attention_slicing="auto"), Record()):
+            assert observations() != found
+        assert observations() == found
+
+
 def test_slicing_the_vae_decodes_one_picture_at_a_time(
     shared_pipeline: StableDiffusionPipeline,
 ) -> None:

@@ -52,6 +52,8 @@ def job_with(option: Optimization) -> Job:
     settings = {option.slot: f"{option.name}{number}", **COMPANIONS.get(option.slot, {})}
     if (option.slot, option.name) == ("vae-tiling", "tiles"):
         settings[option.slot] = "tiles:192"
+    if option.slot == "threads":
+        settings[option.slot] = f"pinned:{torch.get_num_threads() + 1}"
     return tiny_job(seeds=(1, 2), side=256 if option.slot == "vae-tiling" else 128, **settings)
 
 
@@ -119,7 +121,10 @@ def test_an_option_records_that_it_was_applied(
     """A switch of a device that is not here is turned all the same, and says that it means
     nothing."""
     job = job_with(option)
-    result = tiny_run(loaded(shared_pipeline, job), job)
+    pipeline = loaded(shared_pipeline, job)
+    before = state(pipeline)
+    result = tiny_run(pipeline, job)
+    assert state(pipeline) == before
     effect = result.effective.slot(option.slot)
     assert effect is not None
     assert effect.requested == job.configuration.get(option.slot)
