@@ -45,9 +45,11 @@ def doctor(as_json: Json = False) -> None:
         f"{platform.dtype} by default, torch {platform.versions['torch']}"
     )
     say(f"fingerprint {platform.fingerprint}\n")
+    slots = max(len(optimization.slot) for optimization in OPTIMIZATIONS)
+    names = max(len(optimization.name) for optimization in OPTIMIZATIONS)
     for row in rows:
         mark = "available" if row["available"] else f"not available: {row['why_not']}"
-        say(f"  {row['slot']:<14} {row['name']:<14} {mark}")
+        say(f"  {row['slot']:<{slots}}  {row['name']:<{names}}  {mark}")
 
 
 def serve(
