@@ -132,12 +132,21 @@ def compare(page: Page, url: str, audit_id: str) -> None:
     audit(page, url, audit_id)
     page.locator("#scores tr", has_text="token-merging=").first.get_by_role("button").click()
     page.locator(".sp-compare").first.wait_for()
-    page.locator("#picked").evaluate("card => card.scrollIntoView({ block: 'start' })")
+    page.locator("#row").evaluate(
+        "card => scrollTo(0, card.getBoundingClientRect().y + scrollY - 16)"
+    )
 
 
 def recommend(page: Page, url: str, audit_id: str) -> None:
     page.goto(f"{url}recommend")
     page.locator("#losers").wait_for()
+
+
+def verify(page: Page, url: str, audit_id: str) -> None:
+    history(page, url, audit_id)
+    page.locator(".sp-shot").first.get_by_role("link", name="Verify").click()
+    page.locator("#verify").click()
+    page.locator("#verdict").wait_for()
 
 
 def history(page: Page, url: str, audit_id: str) -> None:
@@ -151,9 +160,10 @@ VISITS: dict[str, Callable[[Page, str, str], None]] = {
     "audit": audit,
     "compare": compare,
     "recommend": recommend,
+    "verify": verify,
     "history": history,
 }
-README = ("generate", "audit", "compare", "recommend")
+README = ("generate", "audit", "compare")
 
 
 def save(page: Page, path: Path, *, whole: bool) -> None:

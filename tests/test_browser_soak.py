@@ -43,7 +43,9 @@ def test_every_option_that_the_form_offers_makes_a_picture_and_says_what_it_did(
             generate(page)
             assert effects(page), (slot.name, option.name)
             assert page.locator("#settings [data-value]").all_inner_texts() == wanted
-        page.locator("[data-reset]").click()
+        reset = page.locator("[data-reset]")
+        if reset.is_enabled():  # not where only the default can run here
+            reset.click()
 
 
 def test_everybody_in_the_queue_knows_their_place(app: App, chromium: Browser) -> None:
