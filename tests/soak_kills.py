@@ -153,15 +153,14 @@ def kill_often(folder: Path, count: int, seed: int) -> dict[str, Any]:
             )
         for audit in audits:
             problems += audit.problems()
-        excluded = sum(len(store.excluded_runs(audit.id)) for audit in audits)
-    return {
-        "kills": dict(struck),
-        "audits": len(audits),
-        "runs": sum(audit.stored for audit in audits),
-        "runs_excluded": excluded,
-        "slowest_end_seconds": round(slowest, 2),
-        "problems": problems,
-    }
+        return {
+            "kills": dict(struck),
+            "audits": len(audits),
+            "runs": sum(audit.stored for audit in audits),
+            "runs_excluded": sum(len(store.excluded_runs(audit.id)) for audit in audits),
+            "slowest_end_seconds": round(slowest, 2),
+            "problems": problems,
+        }
 
 
 def _kill_worker(sitting: Sitting, rng: random.Random) -> int:
