@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 PRELOADED = "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion"
 """Where this is already imported when a worker begins, the worker was forked after imports."""
 
-_PRELOAD = ["torch", PRELOADED, "transformers.models.clip.modeling_clip", "core.diffusion"]
+_PRELOAD = [
+    "core.orphan",
+    "torch",
+    PRELOADED,
+    "transformers.models.clip.modeling_clip",
+    "core.diffusion",
+]
 _POLL = 0.02
 """Seconds between two looks at `cancelled` while a job runs."""
 _FAREWELL = 5.0
