@@ -232,7 +232,6 @@ def test_a_worker_does_not_outlive_a_killed_parent(
 
 SLOW_SERVER = """
 import multiprocessing.forkserver as server, sys
-sys.path.insert(0, {folder!r})
 server.set_forkserver_preload([{first!r}, "slow_import"])
 server.ensure_running()
 print(server._forkserver._forkserver_pid, flush=True)
@@ -245,9 +244,10 @@ def test_a_fork_server_leaves_with_its_parent_while_it_imports(
     tmp_path: Path, first: str, left: bool
 ) -> None:
     """With something else in place of our module it stays: the test can fail."""
-    (tmp_path / "slow_import.py").write_text("import time\ntime.sleep(8)\n")
+    (tmp_path / "slow_import.py").write_text("import time\ntime.sleep(60)\n")
     parent = subprocess.Popen(
-        [sys.executable, "-c", SLOW_SERVER.format(folder=str(tmp_path), first=first)],
+        [sys.executable, "-c", SLOW_SERVER.format(first=first)],
+        env={**os.environ, "PYTHONPATH": f"{Path(__file__).parents[1]}{os.pathsep}{tmp_path}"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
@@ -255,4 +255,7 @@ def test_a_fork_server_leaves_with_its_parent_while_it_imports(
     server = psutil.Process(int(parent.stdout.readline()))
     parent.kill()
     parent.communicate()
-    assert bool(alive_after([server], 4)) is left
+    remaining = alive_after([server], 5)
+    for process in remaining:
+        process.kill()
+    assert bool(remaining) is left
