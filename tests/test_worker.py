@@ -244,7 +244,9 @@ def test_a_fork_server_leaves_with_its_parent_while_it_imports(
     tmp_path: Path, first: str, left: bool
 ) -> None:
     """With something else in place of our module it stays: the test can fail."""
-    (tmp_path / "slow_import.py").write_text("import time\ntime.sleep(60)\n")
+    (tmp_path / "slow_import.py").write_text(
+        "import time\nprint('importing', flush=True)\ntime.sleep(60)\n"
+    )
     parent = subprocess.Popen(
         [sys.executable, "-c", SLOW_SERVER.format(first=first)],
         env={**os.environ, "PYTHONPATH": f"{Path(__file__).parents[1]}{os.pathsep}{tmp_path}"},
@@ -253,9 +255,11 @@ def test_a_fork_server_leaves_with_its_parent_while_it_imports(
     )
     assert parent.stdout is not None
     server = psutil.Process(int(parent.stdout.readline()))
+    assert parent.stdout.readline() == b"importing\n"
     parent.kill()
-    parent.communicate()
     remaining = alive_after([server], 5)
     for process in remaining:
         process.kill()
+    # Its end of the pipe closes with the last process that has it, hence only now.
+    parent.communicate()
     assert bool(remaining) is left
