@@ -15,10 +15,12 @@ from evaluate import CLOSE, GRID, GUIDANCE, HERE, POCKET, STEPS
 from icons import NAMES, STYLES
 from safetensors import safe_open
 from scenes import BACKGROUNDS, NORMAL, SIDED, SMALL, TINTS
-from shards import SHARD, SHARDS
 
 PROTOTYPE = {"minutes": 57, "autoencoder_minutes": 9.5}
 """Training before this folder's log begins."""
+
+PICTURES = {64: 6000, 96: 4000, 128: 4000}
+"""Training pictures of the shipped weights, by size: what `shards.POOLS` lists came after."""
 
 LICENCES = {"cartoon": "Apache-2.0, Google's Noto Emoji", "flat": "MIT, Microsoft's Fluent Emoji"}
 
@@ -126,7 +128,7 @@ def main() -> None:
     result = json.loads((HERE / "evaluation.json").read_text())
     prompts = "\n".join(f"{index}. {prompt}" for index, prompt in enumerate(GRID, 1))
     weights = sum(path.stat().st_size for path in POCKET.rglob("*.safetensors"))
-    pool = ", ".join(f"{SHARDS * number:,} at {size} px" for size, number in SHARD.items())
+    pool = ", ".join(f"{number:,} at {size} px" for size, number in PICTURES.items())
     text = TEMPLATE.format(
         architecture=architecture(),
         megabytes=f"{weights / 1e6:.0f}",

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from icons import NAMES, Icons
-from scenes import Scene, draw
-from shards import SIZES, held_out_scenes, scenes_for, to_tensor
+from scenes import NATIVE, Scene, draw
+from shards import held_out_scenes, scenes_for, to_tensor
 from torch import Tensor, nn
 
 
@@ -39,7 +39,7 @@ def labels(scenes: list[Scene]) -> Tensor:
 def renders(icons: Icons, scenes: list[Scene], seed: int) -> Tensor:
     """Scenes drawn at the native size, as the classifier sees them."""
     rng = random.Random(seed)
-    return shrink(to_tensor([draw(scene, icons, SIZES[-1], rng) for scene in scenes]))
+    return shrink(to_tensor([draw(scene, icons, NATIVE, rng) for scene in scenes]))
 
 
 def single(scenes: list[Scene]) -> list[Scene]:
@@ -57,7 +57,7 @@ def load_classifier(work: Path, icons: Icons, steps: int = 500) -> tuple[nn.Sequ
     if path.exists():
         model.load_state_dict(torch.load(path))
     else:
-        scenes = single(scenes_for(SIZES[-1], 21, 6000))
+        scenes = single(scenes_for(21, 6000))
         pictures, names = renders(icons, scenes, 21), labels(scenes)
         optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)

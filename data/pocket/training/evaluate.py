@@ -19,8 +19,8 @@ from diffusers import StableDiffusionPipeline
 from icons import NAMES, STYLES, Icons, load_icons
 from numpy.typing import NDArray
 from PIL import Image
-from scenes import BACKGROUNDS, POSITIONS, TINTS, Scene, Thing, draw, held_out
-from shards import SIZES, to_tensor
+from scenes import BACKGROUNDS, NATIVE, POSITIONS, TINTS, Scene, Thing, draw, held_out
+from shards import to_tensor
 from skimage.color import rgb2lab
 from vae import held_out_pictures, psnr
 
@@ -128,7 +128,7 @@ class Evaluation:
 
     def reference(self, scene: Scene) -> Image.Image:
         """The scene as the training data would draw it."""
-        return draw(scene, self.icons, SIZES[-1], random.Random(0))
+        return draw(scene, self.icons, NATIVE, random.Random(0))
 
     def recognised(self, scenes: list[Scene], pictures: list[Image.Image]) -> dict[str, int]:
         """How many pictures the classifier names as asked, among 45 names; top five beside it."""
@@ -228,9 +228,9 @@ class Evaluation:
     def grid(self, path: Path) -> None:
         """24 pictures of one seed, as a PNG with a palette: small, and enough for flat colours."""
         pictures = generate(self.pipeline, GRID, [7] * len(GRID))
-        sheet = Image.new("RGB", (8 * SIZES[-1], len(GRID) // 8 * SIZES[-1]))
+        sheet = Image.new("RGB", (8 * NATIVE[0], len(GRID) // 8 * NATIVE[1]))
         for index, picture in enumerate(pictures):
-            sheet.paste(picture, (index % 8 * SIZES[-1], index // 8 * SIZES[-1]))
+            sheet.paste(picture, (index % 8 * NATIVE[0], index // 8 * NATIVE[1]))
         sheet.quantize(160, dither=Image.Dither.NONE).save(path, optimize=True)
 
 

@@ -20,19 +20,31 @@ parallelize badly."""
 
 @dataclass
 class State:
-    """Everything that training changes. `clock`: seconds worked, steps, pictures seen."""
+    """Everything that training changes. `clock`: seconds that passed, and steps; each
+    worker counts the `pictures` it saw and the seconds of a `processor` it was given."""
 
     weights: Tensor
     average: Tensor
     first: Tensor
     second: Tensor
     clock: Tensor
+    pictures: Tensor
+    processor: Tensor
 
     def save(self, path: Path) -> None:
         """One safetensors file, replaced in one move."""
         fresh = path.with_suffix(".part")
         save_file({field.name: getattr(self, field.name) for field in fields(self)}, fresh)
         fresh.replace(path)
+
+    def figures(self) -> dict[str, float]:
+        """What the log says of the work so far."""
+        return {
+            "minutes": round(self.clock[0].item() / 60, 2),
+            "core_minutes": round(self.processor.sum().item() / 60, 2),
+            "steps": int(self.clock[1]),
+            "pictures": int(self.pictures.sum()),
+        }
 
     def share(self) -> State:
         """Moves every vector to shared memory."""
@@ -43,13 +55,16 @@ class State:
 
 def new_state(modules: list[nn.Module]) -> State:
     """A state that starts at the modules' weights, with empty moments."""
-    weights = nn.utils.parameters_to_vector(p for m in modules for p in m.parameters()).detach()
+    parameters = [p.detach() for m in modules for p in m.parameters()]
+    weights = torch.empty(sum(p.numel() for p in parameters))
+    for view, parameter in zip(views(weights, modules), parameters, strict=True):
+        view.copy_(parameter)
     return State(
         weights.clone(),
         weights.clone(),
         torch.zeros_like(weights),
         torch.zeros_like(weights),
-        torch.zeros(3, dtype=torch.float64),
+        *(torch.zeros(size, dtype=torch.float64) for size in (2, WORKERS, WORKERS)),
     )
 
 
@@ -59,10 +74,19 @@ def load_state(path: Path) -> State:
 
 
 def views(vector: Tensor, modules: list[nn.Module]) -> list[Tensor]:
-    """The vector cut into one view per parameter, in the parameter's shape."""
+    """The vector cut into one view per parameter, in the parameter's shape; convolutions are
+    channels last in memory, which oneDNN computes with as they are."""
     parameters = [p for m in modules for p in m.parameters()]
     pieces = vector.split([p.numel() for p in parameters])
-    return [piece.view(p.shape) for piece, p in zip(pieces, parameters, strict=True)]
+    return [shaped(piece, p.shape) for piece, p in zip(pieces, parameters, strict=True)]
+
+
+def shaped(piece: Tensor, shape: torch.Size) -> Tensor:
+    """A flat piece as a parameter, without a copy."""
+    if len(shape) != 4:
+        return piece.view(shape)
+    outputs, inputs, height, width = shape
+    return piece.view(outputs, height, width, inputs).permute(0, 3, 1, 2)
 
 
 def attach(modules: list[nn.Module], vector: Tensor, gradient: Tensor | None = None) -> None:
@@ -122,7 +146,7 @@ class Optimizer:
             gradient = sum(gradients[1:], gradients[0]) * clip
             if is_matrix(name, weight):
                 first.mul_(0.95).add_(gradient)
-                update = orthogonalized((gradient + 0.95 * first).flatten(1)).view_as(weight)
+                update = orthogonalized((gradient + 0.95 * first).flatten(1)).reshape(weight.shape)
                 # 0.2·√(longest side) gives Adam's usual step size (Liu et al. 2025), so that one
                 # learning rate serves both; matrices bear twice as much of it.
                 scale = 0.2 * max(weight.flatten(1).shape) ** 0.5

@@ -1,21 +1,25 @@
 """Scenes and their captions: one or two icons on a flat background.
 
 A scene is drawn at random from a seed, so that a pool of training pictures is named by its seed.
-Some combinations of a name with a background or a tint are held out from training; the
-evaluation asks for exactly these.
+Some combinations of a name with a background, a tint or a second name are held out from
+training; the evaluation asks for exactly these.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from icons import NAMES, STYLES, Icons
 from PIL import Image
 
 Colour = tuple[int, int, int]
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
+NATIVE: Size = (128, 128)
 
 BACKGROUNDS: dict[str, Colour] = {
     "white": (250, 250, 250),
@@ -38,8 +42,9 @@ POSITIONS = {"": 0.5, "on the left": 0.26, "on the right": 0.74}
 """Words after the object → centre of the object, as a fraction of the width."""
 
 NORMAL, SIDED, SMALL = 78, 58, 46
-"""Side of an object in pixels, whatever the size of the picture: what is learnt on small, cheap
-pictures then carries over to the native size, where only the margin is wider."""
+"""Side of an object in pixels, whatever the size of the picture up to the native one: what is
+learnt on small, cheap pictures then carries over, where only the margin is wider. On larger
+pictures every other scene is drawn larger in proportion, as a second pass finds it."""
 
 
 @dataclass(frozen=True)
@@ -61,17 +66,20 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """One or two things in a style on a background; `told` says which of the two the caption
-    names."""
+    """One or two things in a style on a background; `told` says which of these two the caption
+    names. A `fragment` stands for the whole caption: one word of it, as negative prompts say."""
 
     things: tuple[Thing, ...]
     style: str
     background: str
     told: tuple[bool, bool] = (True, True)
+    fragment: str = ""
 
     @property
     def caption(self) -> str:
         """The prompt that asks for this scene."""
+        if self.fragment:
+            return self.fragment
         if len(self.things) == 2:
             words = " and ".join(thing.words() for thing in self.things)
         else:
@@ -85,41 +93,58 @@ class Scene:
 
 
 def held_out(scene: Scene) -> bool:
-    """Whether a scene has a pairing kept from training: per name one background and one tint."""
+    """Whether a scene has a pairing kept from training: per name one background and one tint,
+    and one in nine of the pairs of names, in their order."""
     background = list(BACKGROUNDS).index(scene.background)
+    numbers = [NAMES.index(thing.name) for thing in scene.things]
+    if len(numbers) == 2 and (numbers[0] + 2 * numbers[1]) % 9 == 0:
+        return True
     return any(
-        (NAMES.index(thing.name) * 3 + background) % len(BACKGROUNDS) == 0
-        or (thing.tint and (NAMES.index(thing.name) * 2 + list(TINTS).index(thing.tint)) % 5 == 0)
-        for thing in scene.things
+        (number * 3 + background) % len(BACKGROUNDS) == 0
+        or (thing.tint and (number * 2 + list(TINTS).index(thing.tint)) % len(TINTS) == 0)
+        for number, thing in zip(numbers, scene.things, strict=True)
     )
 
 
-def random_scene(rng: random.Random, pair: float = 0.15, sided: float = 0.2) -> Scene:
-    """Any scene: `pair` and `sided` are the shares of two objects and of one beside the middle."""
+@dataclass(frozen=True)
+class Mix:
+    """Shares of scenes with two things and with one on a side (the rest has one in the middle),
+    and of captions that are a fragment only."""
+
+    pair: float = 0.35
+    sided: float = 0.25
+    fragment: float = 0.12
+
+
+def random_scene(rng: random.Random, mix: Mix = Mix()) -> Scene:
+    """Any scene."""
 
     def tint(share: float) -> str:
         return rng.choice(list(TINTS)) if rng.random() < share else ""
 
     kind = rng.random()
+    sides = list(POSITIONS)[1:]
     things: tuple[Thing, ...]
-    if kind < pair:
-        left, right = ("on the left", "on the right")
-        things = (
-            Thing(rng.choice(NAMES), tint(0.1), left),
-            Thing(rng.choice(NAMES), tint(0.1), right),
-        )
-    elif kind < pair + sided:
-        things = (Thing(rng.choice(NAMES), tint(0.15), rng.choice(list(POSITIONS)[1:])),)
+    if kind < mix.pair:
+        things = tuple(Thing(rng.choice(NAMES), tint(0.1), side) for side in sides)
+    elif kind < mix.pair + mix.sided:
+        small = rng.random() < 0.1
+        things = (Thing(rng.choice(NAMES), tint(0.2), rng.choice(sides), small),)
     else:
-        things = (Thing(rng.choice(NAMES), tint(0.15), small=rng.random() < 0.15),)
+        things = (Thing(rng.choice(NAMES), tint(0.2), small=rng.random() < 0.2),)
     told = (rng.random() < 0.85, rng.random() < 0.9)
-    return Scene(things, rng.choice(list(STYLES)), rng.choice(list(BACKGROUNDS)), told)
+    scene = Scene(things, rng.choice(list(STYLES)), rng.choice(list(BACKGROUNDS)), told)
+    if rng.random() < mix.fragment:
+        words = [thing.name for thing in things]
+        words += [f"{scene.style} style", f"{scene.background} background"]
+        return replace(scene, fragment=rng.choice(words))
+    return scene
 
 
-def training_scenes(rng: random.Random, pair: float = 0.15, sided: float = 0.2) -> Iterator[Scene]:
+def training_scenes(rng: random.Random, mix: Mix = Mix()) -> Iterator[Scene]:
     """Random scenes for ever, without the held-out pairings."""
     while True:
-        scene = random_scene(rng, pair, sided)
+        scene = random_scene(rng, mix)
         if not held_out(scene):
             yield scene
 
@@ -135,22 +160,26 @@ def tinted(icon: Image.Image, colour: Colour) -> Image.Image:
     return Image.fromarray(np.concatenate([rgb, pixels[..., 3:]], -1).astype(np.uint8))
 
 
-def draw(scene: Scene, icons: Icons, size: int, rng: random.Random) -> Image.Image:
-    """The scene as RGB, `size` px square, with a little chance in colour, size and place."""
+def draw(scene: Scene, icons: Icons, size: Size, rng: random.Random) -> Image.Image:
+    """The scene as RGB of (width, height), with a little chance in colour, size and place."""
     ground = tuple(
         max(0, min(255, level + rng.randint(-6, 6))) for level in BACKGROUNDS[scene.background]
     )
-    canvas = Image.new("RGBA", (size, size), (*ground, 255))
+    canvas = Image.new("RGBA", size, (*ground, 255))
+    larger = min(side / native for side, native in zip(size, NATIVE, strict=True))
+    scale = larger if larger > 1 and rng.random() < 0.5 else 1
     for thing in scene.things:
         icon = icons[(thing.name, scene.style)]
         if thing.tint:
             icon = tinted(icon, TINTS[thing.tint])
         side = SMALL if thing.small else SIDED if thing.position else NORMAL
-        side = min(round(side * rng.uniform(0.94, 1.06)), size - 4)
+        side = min(round(side * scale * rng.uniform(0.94, 1.06)), min(size) - 4)
         place = [
-            round((centre + rng.uniform(-0.015, 0.015)) * size - side / 2)
-            for centre in (POSITIONS[thing.position], 0.5)
+            round((centre + rng.uniform(-0.015, 0.015)) * length - side / 2)
+            for centre, length in zip((POSITIONS[thing.position], 0.5), size, strict=True)
         ]
-        x, y = (max(0, min(size - side, corner)) for corner in place)
-        canvas.alpha_composite(icon.resize((side, side), Image.Resampling.LANCZOS), (x, y))
+        corner = (
+            max(0, min(length - side, start)) for start, length in zip(place, size, strict=True)
+        )
+        canvas.alpha_composite(icon.resize((side, side), Image.Resampling.LANCZOS), tuple(corner))
     return canvas.convert("RGB")

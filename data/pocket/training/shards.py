@@ -12,24 +12,42 @@ import torch
 from icons import Icons
 from model import Parts
 from PIL import Image
-from scenes import Scene, draw, held_out, random_scene, training_scenes
+from scenes import NATIVE, Mix, Scene, Size, draw, held_out, random_scene, training_scenes
 from tokenizer import LENGTH
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-SIZES = (64, 96, 128)
-"""Sides of training pictures in pixels; the last is native."""
 
-SHARD = {64: 1500, 96: 1000, 128: 1000}
-"""Pictures per shard, by size."""
+@dataclass(frozen=True)
+class Pool:
+    """Training pictures of one size: how many per shard, how many per worker and step (about
+    equal work at every size), and what they show."""
 
-SHARDS = 4
-"""Shards per size."""
+    size: Size
+    pictures: int
+    batch: int
+    mix: Mix
+
+
+ONE = Mix(pair=0, sided=0)
+POOLS = (
+    Pool((64, 64), 1200, 32, ONE),
+    Pool((128, 64), 1200, 16, Mix(pair=0.55, sided=0.4)),
+    Pool((64, 128), 240, 16, ONE),
+    Pool(NATIVE, 1000, 8, Mix()),
+    Pool((256, 128), 80, 4, Mix(pair=0.4, sided=0.4)),
+    Pool((128, 256), 80, 4, ONE),
+    Pool((192, 192), 80, 4, Mix()),
+)
+"""The small sizes have room for one thing, or for two side by side, at a fraction of the cost."""
+
+SHARDS = 8
+"""Shards per size; training starts with the first and takes one more at each checkpoint."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Latents (n, 4, size/4, size/4), scaled as the UNet sees them, and token ids (n, 77)."""
+    """Latents (n, 4, height/4, width/4), scaled as the UNet sees them, and token ids (n, 77)."""
 
     latents: Tensor
     tokens: Tensor
@@ -45,7 +63,7 @@ def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
 
 
 def to_tensor(pictures: list[Image.Image]) -> Tensor:
-    """RGB pictures → (n, 3, side, side) in −1…1, channels last in memory as oneDNN likes it."""
+    """RGB pictures → (n, 3, height, width) in −1…1, channels last in memory as oneDNN likes it."""
     pixels = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
     return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
 
@@ -61,7 +79,7 @@ def encode(parts: Parts, pictures: list[Image.Image], batch: int = 16) -> Tensor
     return torch.cat(latents).contiguous() * float(vae.config.scaling_factor)
 
 
-def make_shard(parts: Parts, icons: Icons, scenes: list[Scene], size: int, seed: int) -> Shard:
+def make_shard(parts: Parts, icons: Icons, scenes: list[Scene], size: Size, seed: int) -> Shard:
     """Scenes drawn at a size, as latents and tokens."""
     rng = random.Random(seed)
     pictures = [draw(scene, icons, size, rng) for scene in scenes]
@@ -69,19 +87,19 @@ def make_shard(parts: Parts, icons: Icons, scenes: list[Scene], size: int, seed:
     return Shard(encode(parts, pictures), tokens)
 
 
-def scenes_for(size: int, seed: int, count: int) -> list[Scene]:
-    """Training scenes that fit a size: below the native one there is room for one object only."""
-    rng = random.Random(seed)
-    shares = (0.2, 0.25) if size == SIZES[-1] else (0.0, 0.0)
-    return list(islice(training_scenes(rng, *shares), count))
+def scenes_for(seed: int, count: int, mix: Mix = Mix()) -> list[Scene]:  # noqa: B008 (frozen)
+    """Training scenes named by a seed."""
+    return list(islice(training_scenes(random.Random(seed), mix), count))
 
 
-def load_shard(parts: Parts, icons: Icons, work: Path, size: int, index: int) -> Shard:
-    """Shard `index` of a size, from `work` or newly made there."""
-    path = work / f"shard-{size}-{index}.pt"
+def load_shard(parts: Parts, icons: Icons, work: Path, pool: Pool, index: int) -> Shard:
+    """Shard `index` of a pool, from `work` or newly made there."""
+    width, height = pool.size
+    path = work / f"shard-{width}x{height}-{index}.pt"
     if not path.exists():
-        seed = 1000 * size + index
-        shard = make_shard(parts, icons, scenes_for(size, seed, SHARD[size]), size, seed)
+        seed = 1_000_000 * width + 1000 * height + index
+        scenes = scenes_for(seed, pool.pictures, pool.mix)
+        shard = make_shard(parts, icons, scenes, pool.size, seed)
         fresh = path.with_suffix(".part")
         torch.save({"latents": shard.latents.half(), "tokens": shard.tokens.short()}, fresh)
         fresh.replace(path)
@@ -92,10 +110,10 @@ def load_shard(parts: Parts, icons: Icons, work: Path, size: int, index: int) ->
 def held_out_scenes(seed: int, count: int) -> list[Scene]:
     """Scenes of which each has a pairing that training leaves out."""
     rng = random.Random(seed)
-    scenes = (random_scene(rng) for _ in repeat(None))
+    scenes = (random_scene(rng, Mix(fragment=0)) for _ in repeat(None))
     return list(islice((scene for scene in scenes if held_out(scene)), count))
 
 
 def held_out_shard(parts: Parts, icons: Icons, count: int = 48) -> Shard:
     """Native pictures of held-out pairings: what the validation loss is taken on."""
-    return make_shard(parts, icons, held_out_scenes(7, count), SIZES[-1], 7)
+    return make_shard(parts, icons, held_out_scenes(7, count), NATIVE, 7)

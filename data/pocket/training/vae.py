@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from diffusers.models.resnet import Downsample2D, ResnetBlock2D, Upsample2D
 from icons import Icons
-from scenes import draw
-from shards import SIZES, held_out_scenes, scenes_for, to_tensor
+from scenes import NATIVE, draw
+from shards import held_out_scenes, scenes_for, to_tensor
 from torch import Tensor, nn
 
 CROP = 64
@@ -95,12 +95,11 @@ def settle_latents(vae: AutoencoderKL, pictures: Tensor, new: bool) -> None:
 
 def crops(icons: Icons, batch: int, rng: random.Random) -> Iterator[Tensor]:
     """Batches (n, 3, CROP, CROP) cut at random out of native training scenes."""
-    size = SIZES[-1]
     while True:
         pictures = []
-        for scene in scenes_for(size, rng.getrandbits(32), batch):
-            x, y = (rng.randint(8, size - CROP - 8) for _ in range(2))
-            pictures.append(draw(scene, icons, size, rng).crop((x, y, x + CROP, y + CROP)))
+        for scene in scenes_for(rng.getrandbits(32), batch):
+            x, y = (rng.randint(8, side - CROP - 8) for side in NATIVE)
+            pictures.append(draw(scene, icons, NATIVE, rng).crop((x, y, x + CROP, y + CROP)))
         yield to_tensor(pictures)
 
 
@@ -176,4 +175,4 @@ def psnr(vae: AutoencoderKL, pictures: Tensor, noise: float = 0.0) -> float:
 def held_out_pictures(icons: Icons, count: int = 64) -> Tensor:
     """Native scenes (n, 3, 128, 128) with pairings that no training ever drew."""
     rng = random.Random(5)
-    return to_tensor([draw(s, icons, SIZES[-1], rng) for s in held_out_scenes(5, count)])
+    return to_tensor([draw(s, icons, NATIVE, rng) for s in held_out_scenes(5, count)])
