@@ -89,9 +89,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exits 0, 1 (the answer is no) or 2 (bad input, one line)."""
     # Workers inherit both. The library's hints about packages we do without are not the user's.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    # Threads that spin while they wait for each other are ten times slower, and worse, where other
-    # programs want the cores. OpenMP reads it when torch loads.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     sys.exit(_exit_code(lambda: _invoke(arguments)))
 
 

@@ -77,13 +77,17 @@ class RecommendPage:
         return gr.Dropdown(choices, value=best, visible=len(audits) > 1), wish, gr.skip()
 
     async def _wished(self, event: gr.EventData, audit_id: str | None) -> tuple[Wish, str]:
-        wish = wish_of({name: getattr(event, name) for name in ("goal", "far", "memory", "hold")})
+        sent = ("goal", "far", "memory", "hold", "number")
+        wish = wish_of({name: getattr(event, name) for name in sent})
         return wish, await self._answered(wish, audit_id)
 
     def _judged(self) -> tuple[Audit, ...]:
         return self._services.findings.judged(self._services.platform, self._services.model)
 
     async def _answered(self, wish: Wish, audit_id: str | None) -> str:
+        return f'<div data-said="{wish.number}">{await self._answer(wish, audit_id)}</div>'
+
+    async def _answer(self, wish: Wish, audit_id: str | None) -> str:
         try:
             limit = wish.memory_bytes
         except ValueError as error:

@@ -47,13 +47,18 @@ const put = (wish) => {
 };
 const from_address = () => Object.fromEntries(new URLSearchParams(location.search));
 let said = JSON.stringify(read());
+let number = 0;
 let undos = 0;
+const send = () => trigger("wish", { ...read(), number });
 const answer = () => {
   const wish = read();
   const text = JSON.stringify(wish);
   form.querySelector("[data-undo]").disabled = !undos;
   form.querySelector("[data-over]").disabled = text === JSON.stringify(usual);
-  if (text !== said) trigger("wish", wish);
+  if (text !== said) {
+    number += 1;
+    send();
+  }
   said = text;
 };
 const changed = () => {
@@ -89,7 +94,16 @@ window.addEventListener("popstate", () => {
 put(from_address());
 said = JSON.stringify(read());
 answer();
+let behind = 0;
+const looking = setInterval(() => {
+  if (!element.isConnected) return clearInterval(looking);
+  const shown = document.querySelector("#answer [data-said]")?.dataset.said;
+  behind = shown === undefined || Number(shown) === number ? 0 : behind + 1;
+  if (behind && behind % 4 === 0) send();
+}, 500);
 """
+"""An answer says which question it is to. Of two quick questions Gradio may lose the second, or
+show its answer first: one that has no answer after two seconds is asked again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +116,8 @@ class Wish:
     memory: str = ""
     """GB, as it was typed."""
     must_hold: tuple[Axis, ...] = ()
+    number: int = 0
+    """Which question of the page this is, from 0 at its opening."""
 
     @property
     def memory_bytes(self) -> int | None:
@@ -129,6 +145,7 @@ def wish_of(sent: Mapping[str, Any]) -> Wish:
         farthest=next((one for one in DRIFT_VERDICTS if one == far), None),
         memory=str(sent.get("memory", "")),
         must_hold=tuple(axis for axis in AXES if axis in held and axis not in REQUIRED),
+        number=int(number) if (number := str(sent.get("number", ""))).isdecimal() else 0,
     )
 
 
