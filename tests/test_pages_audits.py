@@ -285,6 +285,7 @@ def test_an_answer_heeds_every_limit_and_says_what_nobody_tried(
     services: Any = SimpleNamespace(platform=PLATFORM, model=MODEL, findings=Findings(bench.store))
     page: Any = SimpleNamespace(_services=services)
     page._judged = lambda: RecommendPage._judged(page)
+    page._answer = lambda wish, audit_id: RecommendPage._answer(page, wish, audit_id)
 
     def answered(**wish: Any) -> str:
         return asyncio.run(RecommendPage._answered(page, Wish(**wish), result.audit_id))
