@@ -79,4 +79,5 @@ def load(model: Model, device: torch.device, arguments: dict[str, Any]) -> Stabl
             "(a distilled model): Seedproof does not drive those."
         )
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device)
+    # Where fp16 is offered on a CPU, it was tried there; the warning speaks of older versions of torch.
+    return pipeline.to(device, silence_dtype_warnings=True)
