@@ -10,6 +10,7 @@ from core.optimizations import SLOTS
 from core.run import Run
 from webapp import gallery, run_card, scripts, visitors
 from webapp.evidence_card import badge, mark
+from webapp.export_card import elsewhere
 from webapp.jobs import QueueFull
 from webapp.picture_form import PictureForm, filled, random_seed
 from webapp.services import Services
@@ -129,7 +130,9 @@ class GeneratePage:
         if not facts:
             return run_card.finished(run), "", self._recent(owner)
         finding = self._services.findings.of(run)
-        evidence = badge(finding, run.job.requests[0])
+        job = run.job
+        evidence = badge(finding, job.requests[0])
+        evidence += elsewhere(job.requests, job.configuration, run.environment.device)
         return run_card.finished(run, mark(finding)), facts + evidence, self._recent(owner)
 
     def _recent(self, owner: str) -> str:

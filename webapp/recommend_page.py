@@ -11,6 +11,8 @@ from audit.changes import short_name
 from audit.recommendation import recommend, stale
 from audit.score import Audit, Recommendation
 from core.optimization import Configuration
+from core.request import Request
+from webapp.export_card import elsewhere
 from webapp.scores_card import names
 from webapp.services import Services
 from webapp.shell import QUIET
@@ -108,7 +110,19 @@ class RecommendPage:
             platform_fingerprint=audit.platform.fingerprint,
             audit_id=audit.audit_id,
         )
-        return card(audit, answer, _warnings(audit, answer, wish, self._services))
+        told = "" if answer.configuration is None else self._elsewhere(audit, answer.configuration)
+        return card(audit, answer, _warnings(audit, answer, wish, self._services)) + told
+
+    def _elsewhere(self, audit: Audit, configuration: Configuration) -> str:
+        """The answer for other programs, on the audit's own kind of picture."""
+        request = Request(
+            prompt=next(iter(self._services.examples), ""),
+            model=self._services.model,
+            width=audit.width,
+            height=audit.height,
+            num_inference_steps=audit.num_inference_steps,
+        )
+        return elsewhere((request,), configuration, audit.platform.device)
 
 
 def _called(audit: Audit) -> str:
