@@ -373,3 +373,13 @@ def test_doors_that_stay_closed(app: App) -> None:
             urllib.request.urlopen(asked, timeout=30)
         assert refused.value.code == code, path
         refused.value.close()
+
+
+def test_doors_for_whoever_runs_the_server(app: App) -> None:
+    for path, said in (
+        ("healthz", b'"ok"'),
+        ("readyz", b'"ready":true'),
+        ("metrics", b"seedproof_worker_up 1.0"),
+    ):
+        with urllib.request.urlopen(app.url + path, timeout=30) as answer:
+            assert said in answer.read(), path

@@ -57,17 +57,20 @@ def serve(
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 7860,
     model: Annotated[str, typer.Option(help="A model: pocket, or a folder.")] = "pocket",
     browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    journal: Annotated[
+        bool, typer.Option("--journal", help="A line of JSON on standard error per job.")
+    ] = False,
     database: Database = None,
 ) -> None:
     """The app in the browser."""
     from webapp.server import serve as start
 
-    start(places(database), model, host=host, port=port, browser=browser)
+    start(places(database), model, host=host, port=port, browser=browser, journal=journal)
 
 
 def application() -> typer.Typer:
     """All commands. Built when asked for, because the options come with torch."""
-    from webapp import cli_audit, cli_generate, cli_verify
+    from webapp import cli_audit, cli_export, cli_generate, cli_verify
 
     app = typer.Typer(
         name="seedproof",
@@ -81,6 +84,7 @@ def application() -> typer.Typer:
     cli_generate.add_to(app)
     cli_audit.add_to(app)
     cli_verify.add_to(app)
+    cli_export.add_to(app)
     app.command()(serve)
     return app
 

@@ -4,6 +4,7 @@ Gradio's own queue gives a cancelled event's place to the next one while the fir
 and forgets a job when its tab closes. So jobs run here, in a thread of ours, and pages only look.
 """
 
+import contextlib
 import threading
 import time
 from collections import OrderedDict
@@ -38,6 +39,9 @@ class Ticket:
     """Seconds until it begins, from the steps measured lately; None before any was."""
     step: StepEvent | None = None
     """The newest step."""
+    waited: float = 0.0
+    """Seconds from asking to the begin of the work, or to the end where it never began."""
+    began: bool = False
     seconds: float = 0.0
     """Since the job began to run; its whole time once it ended."""
     denoising: float = 0.0
@@ -67,7 +71,9 @@ class _Entry:
     kept: bool = True
     state: State = "waiting"
     step: StepEvent | None = None
+    asked: float = field(default_factory=time.monotonic)
     started: float = 0.0
+    waited: float = 0.0
     seconds: float = 0.0
     denoising: float = 0.0
     run: Run | None = None
@@ -79,6 +85,7 @@ class JobQueue:
     """Runs jobs one at a time on an engine, the person served longest ago first.
 
     - `finished` is told every run and its owner, whatever its outcome, before its ticket closes.
+    - `closed` is told every ticket once it has closed.
     - `waiting_per_owner` keeps one person from filling the queue.
     - `remembered` closed tickets are kept for whoever still looks.
     """
@@ -88,11 +95,13 @@ class JobQueue:
         engine: Engine,
         finished: Callable[[Run, str], None] = lambda run, owner: None,
         *,
+        closed: Callable[[Ticket], None] = lambda ticket: None,
         waiting_per_owner: int = 8,
         remembered: int = 200,
     ) -> None:
         self._engine = engine
         self._finished = finished
+        self._closed = closed
         self._waiting_per_owner = waiting_per_owner
         self._remembered = remembered
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
@@ -138,15 +147,31 @@ class JobQueue:
             if entry is None or entry.owner != owner or entry.state in CLOSED:
                 return
             entry.stop.set()
-            if entry.state == "waiting":
-                entry.state, entry.reason = "cancelled", "Cancelled before it began."
-                self._changed.notify_all()
+            if entry.state != "waiting":
+                return
+            entry.state, entry.reason = "cancelled", "Cancelled before it began."
+            entry.waited = time.monotonic() - entry.asked
+            self._changed.notify_all()
+            ticket = self._ticket(entry)
+        self._tell(ticket)
 
     @property
     def busy(self) -> bool:
         """Whether anything runs or waits."""
         with self._changed:
             return self._is_busy()
+
+    @property
+    def open(self) -> bool:
+        """Whether a job could be asked for; not while the queue closes."""
+        with self._changed:
+            return not self._closing and self._thread.is_alive()
+
+    def census(self) -> dict[str, int]:
+        """How many jobs wait and how many run."""
+        with self._changed:
+            states = [entry.state for entry in self._entries.values()]
+        return {"waiting": states.count("waiting"), "running": states.count("running")}
 
     def wait_until_idle(self, timeout: float) -> bool:
         """Sleep until nothing runs or waits; False where the time ran out first."""
@@ -192,6 +217,8 @@ class JobQueue:
             state=entry.state,
             ahead=len(before),
             wait=self._duration(before),
+            waited=entry.waited or time.monotonic() - entry.asked,
+            began=entry.started > 0,
             step=entry.step,
             seconds=entry.seconds if running_for is None else running_for,
             denoising=entry.denoising,
@@ -225,6 +252,13 @@ class JobQueue:
                 entry.run, entry.state, entry.reason = run, run.outcome, run.reason
                 entry.seconds = time.monotonic() - entry.started
                 self._changed.notify_all()
+                ticket = self._ticket(entry)
+            self._tell(ticket)
+
+    def _tell(self, ticket: Ticket) -> None:
+        # A log that nobody reads any more must not end the work.
+        with contextlib.suppress(OSError):
+            self._closed(ticket)
 
     def _next(self) -> _Entry | None:
         with self._changed:
@@ -234,6 +268,7 @@ class JobQueue:
             entry = self._order()[0]
             self._served[entry.owner] = max(self._served.values(), default=0) + 1
             entry.state, entry.started = "running", time.monotonic()
+            entry.waited = entry.started - entry.asked
             return entry
 
     def _run(self, entry: _Entry) -> Run:

@@ -13,6 +13,8 @@ class Policy:
     """The plans a visitor may start, by name; None is every plan there is."""
     largest_upload: str | None = None
     """As Gradio writes sizes, for example `20mb`; None takes files of any size."""
+    metrics: bool = True
+    """Whether `/metrics` answers: how busy a server is may be nobody's business."""
 
 
 OWN = Policy()

@@ -31,18 +31,24 @@ def serve(
     port: int,
     browser: bool = False,
     policy: Policy = OWN,
+    journal: bool = False,
 ) -> None:
-    """Serve until interrupted. Raises ValueError where the model or the port cannot be used."""
+    """Serve until interrupted; with `journal` a line of JSON tells of every job that ended.
+
+    Raises ValueError where the model or the port cannot be used.
+    """
     _require_free(host, port)
     signal.signal(signal.SIGTERM, _interrupted)
-    with services(place, model, policy) as made:
+    with services(place, model, policy, journal=journal) as made:
         from webapp.app import build
 
         launch(build(made), made, host=host, port=port, browser=browser)
 
 
 @contextmanager
-def services(place: Places, model: str, policy: Policy = OWN) -> Iterator["Services"]:
+def services(
+    place: Places, model: str, policy: Policy = OWN, *, journal: bool = False
+) -> Iterator["Services"]:
     """Everything the pages need. The worker starts first and the model loads at first use.
 
     What is imported in here takes seconds, which the worker needs for its own imports anyway.
@@ -57,7 +63,9 @@ def services(place: Places, model: str, policy: Policy = OWN) -> Iterator["Servi
         from core.platforms import detect
         from webapp.audits import Audits
         from webapp.findings import Findings
-        from webapp.jobs import JobQueue
+        from webapp.jobs import JobQueue, Ticket
+        from webapp.journal import Journal
+        from webapp.metrics import Metrics
         from webapp.reruns import Reruns
         from webapp.services import Services
 
@@ -71,8 +79,15 @@ def services(place: Places, model: str, policy: Policy = OWN) -> Iterator["Servi
                 lease_folder=place.leases,
             ),
         )
-        jobs = JobQueue(reruns, store.add_generation)
+        log = Journal()
 
+        def closed(ticket: Ticket) -> None:
+            metrics.closed(ticket)
+            if journal:
+                log.closed(ticket)
+
+        jobs = JobQueue(reruns, store.add_generation, closed=closed)
+        metrics = Metrics(jobs.census, lambda: engine.pid)
         audits = Audits(
             store,
             platform,
@@ -93,6 +108,7 @@ def services(place: Places, model: str, policy: Policy = OWN) -> Iterator["Servi
                 reports=Path(reports),
                 examples=examples(place.plans.parent / "prompts.toml"),
                 policy=policy,
+                metrics=metrics,
             )
         finally:
             audits.close()
@@ -104,6 +120,7 @@ def launch(
     app: "gr.Blocks", made: "Services", *, host: str, port: int, browser: bool = False
 ) -> None:
     """Open the doors. Only pictures may be read from disk, and no event is an API."""
+    from webapp.health import router
     from webapp.theme import HEAD, css, theme
 
     reruns = made.reports / "reruns"
@@ -111,7 +128,8 @@ def launch(
         folder.mkdir(parents=True, exist_ok=True)
     app.queue(api_open=False, default_concurrency_limit=None)
     print(f"Seedproof is at http://{host}:{port} (Ctrl+C stops it)", flush=True)
-    app.launch(
+    api, _, _ = app.launch(
+        prevent_thread_lock=True,
         server_name=host,
         server_port=port,
         inbrowser=browser,
@@ -129,6 +147,8 @@ def launch(
         enable_monitoring=False,
         mcp_server=False,
     )
+    api.include_router(router(made))
+    app.block_thread()
 
 
 def examples(file: Path) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from core.store import Store
 from webapp.audits import Audits
 from webapp.findings import Findings
 from webapp.jobs import JobQueue
+from webapp.metrics import Metrics
 from webapp.policy import OWN, Policy
 
 
@@ -29,3 +30,5 @@ class Services:
     examples: tuple[str, ...] = ()
     """Prompts that this model can draw."""
     policy: Policy = OWN
+    metrics: Metrics | None = None
+    """What `/metrics` shows; None where nothing counts."""

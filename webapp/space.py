@@ -102,7 +102,9 @@ def _serve(chosen: Start, bucket: Path) -> int:
 
     kept = keeps(bucket)
     place = places(bucket / "seedproof" / "seedproof.db", access="exclusive") if kept else places()
-    policy = Policy(notice=chosen.notice(kept), plans=PLANS, largest_upload=LARGEST_UPLOAD)
+    policy = Policy(
+        notice=chosen.notice(kept), plans=PLANS, largest_upload=LARGEST_UPLOAD, metrics=False
+    )
     try:
         serve(place, "pocket", host=chosen.host, port=chosen.port, policy=policy)
     except StoreError as error:

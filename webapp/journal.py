@@ -1,0 +1,36 @@
+"""What happened, a line of JSON each, for a server's log. No prompt and no picture is in it."""
+
+import json
+import sys
+from datetime import UTC, datetime
+from typing import TextIO
+
+from webapp.jobs import Ticket
+
+
+class Journal:
+    """Writes a line when a job ends. `owner` is the digest of a secret, not a name."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+
+    def closed(self, ticket: Ticket) -> None:
+        first = ticket.job.requests[0]
+        self.write(
+            "job",
+            job=ticket.job.id,
+            owner=ticket.owner,
+            outcome=ticket.state,
+            reason=ticket.reason,
+            waited_seconds=round(ticket.waited, 3),
+            seconds=round(ticket.seconds, 3),
+            pictures=len(ticket.job.requests),
+            width=first.width,
+            height=first.height,
+            num_inference_steps=first.num_inference_steps,
+            configuration=ticket.job.configuration.key,
+        )
+
+    def write(self, event: str, **fields: object) -> None:
+        line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event}
+        print(json.dumps({**line, **fields}), file=self._stream, flush=True)
