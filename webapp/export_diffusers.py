@@ -110,12 +110,12 @@ def _said(slot: str, name: str, number: str, guided: bool) -> tuple[str, str, li
         case "vae-tiling", "auto":
             return "after", "pipe.vae.enable_tiling()", []
         case "vae-tiling", "tiles":
-            lines = (
+            tiled = (
                 "pipe.vae.enable_tiling()",
                 f"pipe.vae.tile_sample_min_size = {number}",
                 f"pipe.vae.tile_latent_min_size = {number} // pipe.vae_scale_factor",
             )
-            return "after", "\n".join(lines), []
+            return "after", "\n".join(tiled), []
         case "memory-format", "channels-last":
             return "after", f"{_BOTH}part.to(memory_format=torch.channels_last)", []
     return None

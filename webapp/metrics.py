@@ -65,7 +65,8 @@ class Metrics:
 
     def page(self) -> tuple[bytes, str]:
         """Everything as OpenMetrics text, and its content type."""
-        return generate_latest(self.registry), CONTENT_TYPE_LATEST
+        written: bytes = generate_latest(self.registry)  # type: ignore[no-untyped-call]
+        return written, CONTENT_TYPE_LATEST
 
 
 class _Now(Collector):
