@@ -282,15 +282,20 @@ def test_a_hurried_audit_does_not_hide_a_thorough_one(bench: Bench, result: Audi
 def test_an_answer_heeds_every_limit_and_says_what_nobody_tried(
     bench: Bench, result: Audit
 ) -> None:
-    services: Any = SimpleNamespace(platform=PLATFORM, model=MODEL, findings=Findings(bench.store))
+    services: Any = SimpleNamespace(
+        platform=PLATFORM, model=MODEL, findings=Findings(bench.store), examples=("a red apple",)
+    )
     page: Any = SimpleNamespace(_services=services)
     page._judged = lambda: RecommendPage._judged(page)
     page._answer = lambda wish, audit_id: RecommendPage._answer(page, wish, audit_id)
+    page._elsewhere = lambda *told: RecommendPage._elsewhere(page, *told)
 
     def answered(**wish: Any) -> str:
         return asyncio.run(RecommendPage._answered(page, Wish(**wish), result.audit_id))
 
-    assert "Keep the defaults" in answered(goal="exact")
+    shown = answered(goal="exact")
+    assert "Keep the defaults" in shown
+    assert "from_pretrained" in shown
     shown = answered(must_hold=("batch-size",))
     assert "did not try batch size on any setting" in shown
     assert "No setting meets all of that" in shown
