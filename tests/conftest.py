@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-# Two threads that spin while they wait for each other are a hundred times slower than one where
-# other programs want the cores too. Read when torch loads its OpenMP, hence before the imports.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# As `webapp.waiting` has it. Read when torch loads its OpenMP, hence before the imports.
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 import pytest
 import torch

@@ -41,7 +41,7 @@ def main() -> None:
         app = subprocess.Popen(
             [*SERVE, "--port", str(port), "--db", str(arguments.db)],
             cwd=REPOSITORY,
-            env={**os.environ, "XDG_CACHE_HOME": folder, "OMP_WAIT_POLICY": "passive"},
+            env={**os.environ, "XDG_CACHE_HOME": folder},
             stdout=log,
             stderr=subprocess.STDOUT,
         )

@@ -61,10 +61,10 @@ def _standard(folder: Path) -> Figures:
 
 
 def _mixed(folder: Path, minutes: float, seed: int) -> Figures:
-    # Its audits and its app compute side by side, where threads that spin for each other are a
-    # hundred times slower; the other parts run as a user's own commands do.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from tests.soak_mixed import use
+    from webapp.waiting import share_cores
+
+    share_cores(os.environ)
 
     return use(folder, minutes, seed)
 

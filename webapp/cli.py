@@ -12,6 +12,7 @@ import typer.main
 from core.database import StoreError
 from webapp.places import places
 from webapp.terminal import BadInput, print_json, say
+from webapp.waiting import share_cores
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 Database = Annotated[Path | None, typer.Option("--db", help="The database; pictures beside it.")]
@@ -93,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exits 0, 1 (the answer is no) or 2 (bad input, one line)."""
     # Workers inherit both. The library's hints about packages we do without are not the user's.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    share_cores(os.environ)
     sys.exit(_exit_code(lambda: _invoke(arguments)))
 
 

@@ -79,6 +79,8 @@ def keeps(folder: Path) -> bool:
 
 def main(bucket: Path = BUCKET) -> int:
     """Serve until stopped. What cannot work is one line on standard error, and 2 is returned."""
+    from webapp.waiting import share_cores
+
     try:
         chosen = start(os.environ)
         if chosen.threads is not None:
@@ -87,7 +89,7 @@ def main(bucket: Path = BUCKET) -> int:
             os.environ["OMP_NUM_THREADS"] = str(chosen.threads)
         # For the same reasons as in the terminal.
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        share_cores(os.environ)
         return _serve(chosen, bucket)
     except ValueError as error:
         print(f"seedproof: {error}", file=sys.stderr)
