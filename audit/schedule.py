@@ -18,7 +18,7 @@ POSITION_BATCH = 4
 """Pictures in the batches that compare the first place with the last."""
 OTHER_SEED = 1_000_003
 """Added to a request's seed for its `other-seed` control; batch neighbours get +1, +2, …"""
-_FIRST = ("prompt", "negative_prompt", "model", "seed", "width", "height")
+_FIRST: tuple[str, ...] = ("prompt", "negative_prompt", "model", "seed", "width", "height")
 _FIRST += ("num_inference_steps", "guidance_scale", "sampler")
 """Fields of a request that have always been part of a run's identity."""
 
