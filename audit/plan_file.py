@@ -15,7 +15,8 @@ from core.models import check
 from core.optimization import Configuration
 from core.optimizations import availability, chosen, configure
 from core.platforms import Platform
-from core.request import Model, Request
+from core.prompt_syntax import check_prompts
+from core.request import Model, PromptSyntax, Request
 from core.samplers import find
 
 PROMPTS = Path(__file__).resolve().parents[1] / "data" / "prompts.toml"
@@ -41,6 +42,7 @@ class _Row(_Table):
 class _Request(_Table):
     num_inference_steps: Annotated[int, Field(ge=1, le=1000)]
     guidance_scale: Annotated[float, Field(ge=0, strict=False)]
+    prompt_syntax: PromptSyntax = "a1111"
     sampler: str = "Euler"
     width: Annotated[int, Field(ge=8, multiple_of=8)]
     height: Annotated[int, Field(ge=8, multiple_of=8)]
@@ -120,10 +122,15 @@ def load_plan(
     if mistakes or baseline is None:
         raise PlanError("\n".join(f"{path}: {mistake}" for mistake in mistakes))
     requests = tuple(_request(file, model, prompt, seed) for prompt, seed in pictures)
+    place = ""
     try:
+        for (prompt, _), request in zip(pictures, requests, strict=True):
+            place = f"prompt {prompt.name!r}"
+            check_prompts(request)
+        place = "request"
         check(requests[0])
     except ValueError as error:
-        raise PlanError(f"{path}: request: {error}") from None
+        raise PlanError(f"{path}: {place}: {error}") from None
     candidates = tuple(configuration for configuration, _ in rows[1:])
     axes: dict[Axis, tuple[str, ...]] = {}
     for configuration, names in rows:
@@ -254,6 +261,7 @@ def _request(file: _PlanFile, model: Model, prompt: Prompt, seed: int) -> Reques
     return Request(
         prompt=prompt.prompt,
         negative_prompt=prompt.negative_prompt,
+        prompt_syntax=file.request.prompt_syntax,
         model=model,
         seed=seed,
         width=file.request.width,

@@ -106,7 +106,6 @@ class DiffusersEngine:
         environment: Environment,
     ) -> tuple[Picture, ...]:
         first = job.requests[0]
-        guided = first.guidance_scale > 1
         with ExitStack() as stack:
             with stopwatch.stage("load"):
                 pipeline = self.pool.get(first.model, job.configuration)
@@ -114,7 +113,7 @@ class DiffusersEngine:
             record.threads = torch.get_num_threads()
             environment = replace(environment, threads=record.threads)
             with stopwatch.stage("encode"):
-                embeddings = encode(pipeline, job.requests, guided, record)
+                embeddings = encode(pipeline, job.requests, record)
             with stopwatch.stage("denoise"), watching_unet(pipeline, record.see_unet_call):
                 start, latents, steps = denoise(
                     pipeline, job, watch, hook, embeddings, stopwatch, self._preview(pipeline, job)

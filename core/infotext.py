@@ -24,6 +24,8 @@ def infotext(request: Request, configuration: Configuration, effective: Effectiv
 
     - `Model hash` is the beginning of our digest of the whole model, which is not the SHA-256 of
       a checkpoint file.
+    - `Emphasis: None` says there that brackets are text, as in a plain prompt; `Pad conds` that the
+      shorter of a prompt and its negative prompt was padded to the longer one's chunks.
     - `NGMS` stands only where a step really went without guidance, as there.
     - `Version` is not a number that could be taken for one of theirs, because their reader
       changes settings by it.
@@ -39,6 +41,7 @@ def infotext(request: Request, configuration: Configuration, effective: Effectiv
         "Size": f"{request.width}x{request.height}",
         "Model hash": model.digest[:10],
         "Model": model.name,
+        **_prompts(request, effective),
         **_merging(configuration),
         "RNG": "CPU",
         **_minimum_sigma(effective),
@@ -47,6 +50,15 @@ def infotext(request: Request, configuration: Configuration, effective: Effectiv
     last = ", ".join(f"{key}: {_quoted(v)}" for key, v in pairs.items() if v is not None)
     negative = f"\nNegative prompt: {request.negative_prompt}" if request.negative_prompt else ""
     return f"{request.prompt}{negative}\n{last}".strip()
+
+
+def _prompts(request: Request, effective: Effective) -> dict[str, object]:
+    literal = request.prompt_syntax == "plain" and any(
+        bracket in request.prompt + request.negative_prompt for bracket in "(["
+    )
+    pairs = zip(effective.prompts, effective.negative_prompts, strict=False)
+    padded = any(prompt.chunks != negative.chunks for prompt, negative in pairs)
+    return {"Emphasis": "None" if literal else None, "Pad conds": padded or None}
 
 
 def _merging(configuration: Configuration) -> dict[str, object]:

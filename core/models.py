@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from core import samplers
+from core.prompt_syntax import check_prompts
 from core.request import Model, Request
 
 POCKET = "pocket"
@@ -58,9 +59,18 @@ def size_step(model: Model) -> int:
     return scale_factor(model) << (levels - 1)
 
 
+def tokenizer(model: Model) -> Any:
+    """The model's own tokenizer, without its weights; not to be used by two threads at once."""
+    from transformers import CLIPTokenizer
+
+    return CLIPTokenizer.from_pretrained(model.path / "tokenizer", local_files_only=True)
+
+
 def check(request: Request) -> None:
-    """Refuse what the model cannot do. Raises ValueError with one sentence."""
+    """Refuse what the model cannot do, and prompts that cannot be read. Raises ValueError with one
+    sentence."""
     samplers.find(request.sampler)
+    check_prompts(request)
     step = size_step(request.model)
     for name, value in (("width", request.width), ("height", request.height)):
         if value < step or value % step:

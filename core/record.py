@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from core.run import Effect, Effective, SlotEffect
+from core.run import Effect, Effective, SlotEffect, TextSize
 
 
 class OperatorCounter(TorchDispatchMode):
@@ -72,6 +72,8 @@ class Record:
         self._slots: dict[str, SlotRecord] = {}
         self._notes: list[str] = []
         self.unet_calls = 0
+        self.prompts: tuple[TextSize, ...] = ()
+        self.negative_prompts: tuple[TextSize, ...] = ()
 
     def slot(self, name: str, requested: str) -> SlotRecord:
         return self._slots.setdefault(name, SlotRecord(name, requested))
@@ -87,5 +89,7 @@ class Record:
         return Effective(
             slots=tuple(record.freeze() for record in self._slots.values()),
             notes=tuple(self._notes),
+            prompts=self.prompts,
+            negative_prompts=self.negative_prompts,
             unet_calls=self.unet_calls,
         )

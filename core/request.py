@@ -8,6 +8,9 @@ from typing import Literal, Protocol
 from core.optimization import Configuration
 
 ProcessKind = Literal["same", "forked", "exec"]
+PromptSyntax = Literal["a1111", "plain"]
+"""`a1111`: AUTOMATIC1111's, of any length (`core.prompt_syntax`). `plain`: every character as it
+stands, cut where the text encoder ends, as diffusers' own pipeline has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +33,9 @@ class Request:
     prompt: str
     model: Model
     negative_prompt: str = ""
+    prompt_syntax: PromptSyntax = "plain"
+    """Of both prompts. Plain by default because records from before there was a choice are; the
+    app, the terminal and plans ask for `a1111`."""
     seed: int = 0
     width: int = 128
     """Pixels."""

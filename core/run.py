@@ -45,11 +45,36 @@ class SlotEffect:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TextSize:
+    """How long one prompt is, and how much of it the UNet was given."""
+
+    tokens: int
+    """All of the text's, those that were cut included; without begin, end and padding."""
+    chunks: int
+    """That the text fills; each is encoded by itself."""
+    chunk_tokens: int
+    """That one chunk has room for: 75 with Stable Diffusion's text encoder."""
+    padded_to: int
+    """Chunks that the UNet was given: as many as the longest prompt of the batch has."""
+    cut: int = 0
+    """Tokens that did not reach the picture."""
+
+    @property
+    def keys(self) -> int:
+        """Rows of the embedding, begin and end of every chunk included: cross-attention's keys."""
+        return self.padded_to * (self.chunk_tokens + 2)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Effective:
     """Every slot's effect, and notes on anything asked for that did not reach the picture."""
 
     slots: tuple[SlotEffect, ...] = ()
     notes: tuple[str, ...] = ()
+    prompts: tuple[TextSize, ...] = ()
+    """One per request of the batch."""
+    negative_prompts: tuple[TextSize, ...] = ()
+    """One per request, or none where there was no guidance."""
     unet_calls: int = 0
     """Counted at the UNet while denoising: as many as steps, with Heun nearly twice as many."""
 

@@ -131,6 +131,16 @@ def test_a_mistake_is_told_in_one_sentence(visit: Visit, app: App) -> None:
     expect(page.locator("#stage [role=alert]")).to_contain_text("no such picture")
 
 
+def test_tokens_are_counted_while_one_writes(visit: Visit, app: App) -> None:
+    page = open_page(visit, app.url)
+    tokens = page.locator("#prompt-tokens")
+    expect(tokens).to_contain_text("of 75 tokens")
+    page.locator("#prompt textarea").fill("a red apple, " * 20)
+    expect(tokens).to_contain_text("80 tokens, 2 chunks of 75: the UNet's cross-attention doubles")
+    page.locator("#prompt textarea").fill("a [red|green] apple")
+    expect(tokens).to_contain_text("alternating words")
+
+
 def test_an_audit_stops_goes_on_and_needs_no_tab(visit: Visit, app: App, chromium: Browser) -> None:
     first = watch_page(chromium.new_context().new_page())
     page = open_page(first, app.url + "audit")

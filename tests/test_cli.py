@@ -44,7 +44,7 @@ def test_generate_makes_the_picture_it_reports(  # type: ignore[no-untyped-def]
         "generate", "a cat", "--model", str(tiny_model_path), "--width", "64", "--height", "96",
         "--num-inference-steps", "2", "--seed", "5", "--batch-size", "2",
         "--attention", "none", "--token-merging", "0.5", "--min-sigma", "all:15",
-        "--sampler", "heun",
+        "--sampler", "heun", "--negative", "(grey) BREAK wet",
         "--out", str(tmp_path / "cat.png"), "--db", str(tmp_path / "db" / "s.db"), "--json",
     )  # fmt: skip
     document = json.loads(out)
@@ -64,6 +64,11 @@ def test_generate_makes_the_picture_it_reports(  # type: ignore[no-untyped-def]
     }
     effects = {slot: effect["effect"] for slot, effect in document["effective"].items()}
     assert effects["attention"] == effects["token-merging"] == effects["min-sigma"] == "applied"
+    sizes = {"chunk_tokens": 75, "padded_to": 2, "cut": 0}
+    assert document["prompts"] == {
+        "prompt": {"tokens": 4, "chunks": 1, **sizes},
+        "negative_prompt": {"tokens": 7, "chunks": 2, **sizes},
+    }
     assert document["unet_calls"] == 3, "two a step with Heun, but for the last"
     assert document["peak_memory_bytes"] > 1e6
     assert document["seconds"]["denoise"] > 0
@@ -78,6 +83,8 @@ def test_generate_makes_the_picture_it_reports(  # type: ignore[no-untyped-def]
         (["generate", "x", "--model", "nowhere"], "No model at 'nowhere'"),
         (["generate", "x", "--out", "a.gif"], "--out takes a .png, .jpg or .webp"),
         (["generate", "x", "--sampler", "Magic"], "Unknown sampler 'Magic'"),
+        (["generate", "x", "--prompt-syntax", "y"], "Unknown prompt syntax 'y': choose a1111 or"),
+        (["generate", "<lora:x:1>"], "Seedproof loads no networks that a prompt names"),
         (["generate", "x", "--num-inference-steps", "501"], "at most 500"),
         (["generate"], "Missing argument"),
         (["generate", "x", "--seed", "many"], "valid integer"),

@@ -25,6 +25,7 @@ from webapp.findings import Findings
 from webapp.generate_page import GeneratePage
 from webapp.history_page import PER_PAGE, HistoryPage
 from webapp.jobs import JobQueue, Ticket
+from webapp.picture_form import filled
 from webapp.places import REPOSITORY
 from webapp.recommend_page import RecommendPage
 from webapp.services import Services
@@ -277,7 +278,7 @@ def generate(services: Services) -> GeneratePage:
 
 
 SECRET = "5" * 32
-FORM = ("a panda", "", "7", 4, 5.0, 128, 128, "Euler", {"attention": "none"})
+FORM = ("a panda", "", "a1111", "7", 4, 5.0, 128, 128, "Euler", {"attention": "none"})
 
 
 def asked(page: GeneratePage, *form: Any) -> list[Any]:
@@ -298,15 +299,29 @@ def test_a_form_becomes_a_picture_and_is_kept(generate: GeneratePage, services: 
     assert isinstance(kept[0].pictures[0], Picture)
 
 
+def test_prompts_are_read_as_the_form_says_and_counted(generate: GeneratePage) -> None:
+    for syntax in ("a1111", "plain"):
+        job = generate.form.job(*FORM[:2], syntax, *FORM[3:])  # type: ignore[arg-type]
+        assert job.requests[0].prompt_syntax == syntax
+        assert filled(job)[:4] == ("a panda", "", syntax, "7")
+    assert "Not read" in generate.form.counted("a panda", "fog", "a1111", 1)[1]
+    prompt, negative = generate.form.counted("a panda " * 40, EVIL, "a1111", 5)
+    assert "80 tokens, 2 chunks of 75: the UNet" in prompt
+    assert "of 75 tokens" in negative
+
+
 @pytest.mark.parametrize(
     ("place", "value", "words"),
     [
         (0, "  ", "Write what the picture should show"),
-        (2, "-1", "A seed is a whole number"),
-        (2, str(2**32), "A seed is a whole number"),
-        (5, 100, "multiple of"),
-        (8, {"attention": "xformers"}, "xformers cannot run here: this is a fake CPU"),
-        (8, {"attention": "magic"}, "has no option"),
+        (0, "a panda <lora:ink:1>", "loads no networks that a prompt names"),
+        (1, "[fog:rain:0.5]", "The negative prompt has [fog:rain:0.5]"),
+        (2, "compel", "Unknown prompt syntax"),
+        (3, "-1", "A seed is a whole number"),
+        (3, str(2**32), "A seed is a whole number"),
+        (6, 100, "multiple of"),
+        (9, {"attention": "xformers"}, "xformers cannot run here: this is a fake CPU"),
+        (9, {"attention": "magic"}, "has no option"),
     ],
 )
 def test_a_form_that_cannot_be_is_one_sentence(
@@ -339,7 +354,7 @@ def test_settings_from_elsewhere_are_filled_in_or_refused_in_one_sentence(
 
 def test_an_empty_seed_is_a_new_one_every_time(generate: GeneratePage) -> None:
     form = [*FORM]
-    form[2] = ""
+    form[3] = ""
     assert asked(generate, *form)[-1][4] != asked(generate, *form)[-1][4]
 
 

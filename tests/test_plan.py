@@ -1,5 +1,6 @@
 """Plans: read with one sentence per mistake, expanded to runs in a reproducible order."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -103,6 +104,18 @@ def test_a_plans_sampler_has_one_name_however_it_is_written(
     assert {request.sampler for request in plan.requests} == {"Euler a"}
 
 
+def test_a_plans_prompts_are_read_as_automatic1111_reads_them(
+    written: Callable[[str], Plan],
+) -> None:
+    assert {r.prompt_syntax for r in written(MINIMAL).requests} == {"a1111"}
+    plain = MINIMAL.replace("[clusters]", 'prompt_syntax = "plain"\n[clusters]')
+    mine = '[[prompt]]\nname = "mine"\nprompt = "a boat <lora:ink:1>"\n'
+    own = (text.replace('"apple"', '"mine"') + mine for text in (plain, MINIMAL))
+    assert written(next(own)).requests[0].prompt_syntax == "plain"
+    with pytest.raises(PlanError, match="prompt 'mine': The prompt has <lora:ink:1>"):
+        written(next(own))
+
+
 def test_a_candidate_stands_on_the_baseline(
     written: Callable[[str], Plan], platform: Platform
 ) -> None:
@@ -135,6 +148,10 @@ settings = { attention = "none" }
         (("count = 2", 'count = "2"'), "clusters.count should be a valid integer"),
         (("width = 128\n", ""), "request.width is missing"),
         (("width = 128", "width = 100"), "request.width should be a multiple of 8"),
+        (
+            ("[clusters]", 'prompt_syntax = "compel"\n[clusters]'),
+            "request.prompt_syntax should be 'a1111' or 'plain'",
+        ),
         (("width = 128", "width = 72"), "request: width must be a multiple of 32"),
         (("count = 2", "count = 2\nclusters = 3"), "clusters.clusters is not a key"),
         (('"apple"', '"pear"'), "no prompt is called 'pear'; there are apple, panda"),
@@ -334,6 +351,19 @@ def test_identities_are_unique_stable_and_do_not_know_where_weights_lie() -> Non
     requests = tuple(replace(request, model=others) for request in EVERYTHING.requests)
     changed = {r.identity for r in expand(replace(EVERYTHING, requests=requests), PLATFORM)}
     assert changed.isdisjoint(run.identity for run in runs)
+
+
+def test_identities_are_those_of_audits_that_are_older_than_some_fields() -> None:
+    """So that they go on: their plain prompts are not told apart by fields that came later."""
+    identities = "".join(run.identity for run in expand(EVERYTHING, PLATFORM))
+    assert hashlib.sha256(identities.encode()).hexdigest() == (
+        "c2909f502ebaa2f61b0444bb4e3d5b7e9c1989755707cd789a6943d11e04a741"
+    )
+    requests = tuple(replace(request, prompt_syntax="a1111") for request in EVERYTHING.requests)
+    others = expand(replace(EVERYTHING, requests=requests), PLATFORM)
+    assert {run.identity for run in others}.isdisjoint(
+        run.identity for run in expand(EVERYTHING, PLATFORM)
+    )
 
 
 def test_the_order_follows_from_the_seed_and_not_from_the_set_of_runs() -> None:

@@ -115,6 +115,7 @@ def test_other_programs_read_every_key(suffix: str, tmp_path: Path) -> None:
     asked = Request(
         prompt='a red apple, (shiny:1.2),\nsecond line, "quoted", 苹果',
         negative_prompt="blurry, 模糊",
+        prompt_syntax="a1111",
         model=MODEL,
         seed=7,
         num_inference_steps=12,

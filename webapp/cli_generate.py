@@ -12,12 +12,14 @@ import typer
 from core.lease import lease
 from core.models import check, native_size, resolve
 from core.picture_file import FORMATS, copy
+from core.prompt_syntax import find_syntax
 from core.request import Following, Job, Request, StepEvent
-from core.run import Run
+from core.run import Run, TextSize
 from core.samplers import SAMPLERS, find
 from core.store import Store
 from webapp.places import places
 from webapp.terminal import BadInput, interruptible, print_json, say
+from webapp.token_counter import in_words
 
 
 def add_to(app: typer.Typer) -> None:
@@ -62,6 +64,9 @@ def generate(
     prompt: Annotated[str, typer.Argument(help="What the picture shows.")],
     settings: dict[str, str],
     negative: Annotated[str, typer.Option(help="What it should not show.")] = "",
+    prompt_syntax: Annotated[
+        str, typer.Option(metavar="NAME", help="a1111: weights, BREAK, any length; or plain.")
+    ] = "a1111",
     seed: Annotated[int, typer.Option(help="Picture i has seed + i.", min=0)] = 0,
     num_inference_steps: Annotated[int, typer.Option(help="Denoising steps.", min=1)] = 20,
     guidance_scale: Annotated[float, typer.Option(help="1 or less: no guidance.")] = 7.0,
@@ -94,6 +99,7 @@ def generate(
         Request(
             prompt=prompt,
             negative_prompt=negative,
+            prompt_syntax=find_syntax(prompt_syntax),
             model=chosen_model,
             seed=seed + i,
             width=width or native,
@@ -187,6 +193,7 @@ def _document(runs: list[Run], targets: list[Path | None]) -> dict[str, Any]:
             }
             for slot in first.effective.slots
         },
+        "prompts": _sizes(first),
         "unet_calls": sum(run.effective.unet_calls for run in runs),
         "notes": [note for run in runs for note in run.effective.notes],
         "seconds": {
@@ -198,11 +205,20 @@ def _document(runs: list[Run], targets: list[Path | None]) -> dict[str, Any]:
     }
 
 
+def _sizes(run: Run) -> dict[str, TextSize]:
+    """Of the prompts, which all pictures of a command share; none where nothing was encoded."""
+    effective = run.effective
+    sizes = {"prompt": effective.prompts, "negative_prompt": effective.negative_prompts}
+    return {name: found[0] for name, found in sizes.items() if found}
+
+
 def _show(runs: list[Run], targets: list[Path | None]) -> None:
     pictures = [picture for run in runs for picture in run.pictures]
     for picture, target in zip(pictures, targets, strict=False):
         say(f"{target or picture.path}  seed {picture.request.seed}")
     run = runs[0]
+    for what, size in _sizes(run).items():
+        say(f"  {what.replace('_', ' ')}: {in_words(size)}")
     for slot in run.effective.slots:
         counts = ", ".join(f"{name} {value:g}" for name, value in slot.counts.items())
         detail = slot.reason if slot.effect != "applied" else counts

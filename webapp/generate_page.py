@@ -69,6 +69,10 @@ class GeneratePage:
             event(self._generate, [*form.inputs, self.visitor], shown, **mine)
         form.cancel.click(self._cancel, [self.job, self.visitor], form.cancel, **mine)
         form.examples.pick(_picked, None, form.prompt, **QUIET)
+        written = [form.prompt, form.negative, form.syntax, form.guidance]
+        for count in (form.tokens.count, form.syntax.change, form.guidance.change):
+            tokens = [form.tokens, form.negative_tokens]
+            count(form.counted, written, tokens, trigger_mode="always_last", **QUIET)
         form.dice.click(random_seed, None, form.seed, **QUIET)
         form.again.click(lambda seed: seed, self.last_seed, form.seed, **QUIET)
         form.clear.click(lambda: "", None, form.seed, **QUIET)
@@ -149,7 +153,8 @@ class GeneratePage:
         recent = await asyncio.to_thread(self._recent, owner)
         # Gradio blanks every output of a generator that never yields.
         settings = self._used(use) if use else _same(2)
-        yield *_same(8), *settings, *_same(1), recent, *_same(4)
+        inputs = len(self.form.inputs)
+        yield *_same(inputs - 1), *settings, *_same(1), recent, *_same(4)
         if not job_id:
             return
         ticket = self._services.jobs.look(job_id)
@@ -157,12 +162,12 @@ class GeneratePage:
             form = filled(ticket.job)
             async for update in self._follow(job_id, owner):
                 yield (*form, *update)
-                form = _same(9)
+                form = _same(inputs)
             return
         run = await asyncio.to_thread(self._services.store.generation, job_id)
         if run is None:
             gone = run_card.problem("There is no such picture in this database. Make a new one.")
-            yield *_same(9), gone, "", *_same(5)
+            yield *_same(inputs), gone, "", *_same(5)
             return
         seed = str(run.job.requests[0].seed)
         shown = await asyncio.to_thread(self._result, run, owner)

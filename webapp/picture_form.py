@@ -11,15 +11,21 @@ import gradio as gr
 from core.models import check, native_size, size_step
 from core.optimization import Configuration
 from core.optimizations import SLOTS, availability, chosen, configure
+from core.prompt_syntax import find_syntax
 from core.request import Job, Request
 from core.samplers import SAMPLERS, find
 from webapp import scripts
 from webapp.services import Services
 from webapp.settings_form import SettingsForm, accepted
+from webapp.token_counter import TokenCounter
 
 SEEDS = 2**32
 STEPS = 20
 GUIDANCE = 5.0
+SYNTAXES = (
+    ("as AUTOMATIC1111: weights, BREAK, any length", "a1111"),
+    ("plain: every character as it stands", "plain"),
+)
 
 
 class PictureForm:
@@ -27,6 +33,7 @@ class PictureForm:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._counter = TokenCounter(services.model)
         self._prompt()
         with gr.Row():
             self.go = gr.Button(
@@ -55,6 +62,9 @@ class PictureForm:
             max_lines=8,
             elem_id="prompt",
         )
+        self.tokens = gr.HTML(
+            "", js_on_load=scripts.TOKENS, apply_default_css=False, elem_id="prompt-tokens"
+        )
         buttons = "".join(
             f'<button type="button" data-prompt="{escape(example)}" title="{escape(example)}">'
             f"{escape(example.split(',')[0])}</button>"
@@ -74,6 +84,12 @@ class PictureForm:
             value="",
             placeholder="What it should not show",
             elem_id="negative",
+        )
+        self.negative_tokens = gr.HTML(
+            "", js_on_load=None, apply_default_css=False, elem_id="negative-tokens"
+        )
+        self.syntax = gr.Dropdown(
+            list(SYNTAXES), value="a1111", label="Prompts are read", elem_id="prompt-syntax"
         )
         # Not a gr.Number: that one shows 0 where nothing is chosen.
         self.seed = gr.Textbox(
@@ -103,6 +119,7 @@ class PictureForm:
         return [
             self.prompt,
             self.negative,
+            self.syntax,
             self.seed,
             self.steps,
             self.guidance,
@@ -116,6 +133,7 @@ class PictureForm:
         self,
         prompt: str,
         negative: str,
+        syntax: str,
         seed: str,
         steps: float,
         guidance: float,
@@ -131,6 +149,7 @@ class PictureForm:
         asked = Request(
             prompt=prompt.strip(),
             negative_prompt=negative.strip(),
+            prompt_syntax=find_syntax(syntax),
             model=self._services.model,
             seed=_seed(seed),
             width=int(width),
@@ -142,6 +161,14 @@ class PictureForm:
         check(asked)
         return Job(
             id=uuid.uuid4().hex, requests=(asked,), configuration=configuration, preview=True
+        )
+
+    def counted(self, prompt: str, negative: str, syntax: str, guidance: float) -> tuple[str, str]:
+        """What stands below the two prompts. Asks a tokenizer, never the engine."""
+        unread = '<p class="sp-tokens">Not read: a guidance scale of 1 has no negative prompt.</p>'
+        return (
+            self._counter.markup(prompt, syntax, "prompt"),
+            self._counter.markup(negative, syntax, "negative prompt") if guidance > 1 else unread,
         )
 
     def configuration(self, settings: Mapping[str, str]) -> Configuration:
@@ -160,6 +187,7 @@ def filled(job: Job) -> tuple[Any, ...]:
     return (
         asked.prompt,
         asked.negative_prompt,
+        asked.prompt_syntax,
         str(asked.seed),
         asked.num_inference_steps,
         asked.guidance_scale,

@@ -11,6 +11,7 @@ from core.optimization import Slot
 from core.request import Request
 from core.run import Effect, Effective, Memory, Picture, Run, SlotEffect
 from webapp.jobs import Ticket
+from webapp.token_counter import in_words
 from webapp.words import Tone, about, chip, seconds, short
 
 EFFECT_WORDS: Mapping[Effect, tuple[str, Tone]] = {
@@ -206,6 +207,14 @@ def _took(run: Run) -> str:
     rows = (
         ("Time", f'<div class="sp-stages" aria-hidden="true">{strip}</div>{escape(words)}'),
         ("Peak memory", _memory(run.memory)),
+        *(
+            (name, escape(in_words(sizes[0])))
+            for name, sizes in (
+                ("Prompt", run.effective.prompts),
+                ("Negative prompt", run.effective.negative_prompts),
+            )
+            if sizes
+        ),
         ("Seed", f'<span class="sp-figures">{picture.request.seed}</span>'),
         ("Digests", _digests(picture)),
     )

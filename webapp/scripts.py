@@ -17,6 +17,23 @@ document.addEventListener("keydown", (event) => {
 """
 """A click on an example; Ctrl+Enter anywhere generates."""
 
+TOKENS = """
+const text = () =>
+  ["prompt", "negative"].map((name) => document.querySelector(`#${name} textarea`)?.value ?? "")
+    .join("\\n\\n");
+let before, counted;
+setInterval(() => {
+  const now = text();
+  if (now === before && now !== counted) {
+    counted = now;
+    trigger("count");
+  }
+  before = now;
+}, 300);
+"""
+"""Has the tokens of the prompts counted as soon as one pauses; also where no key was pressed, as
+when an example is picked."""
+
 STAGE = """
 let shown = new URLSearchParams(location.search).get("run");
 const remember = () => {

@@ -10,6 +10,7 @@ from audit.verdicts import meaning
 from audit.verification import Verification
 from core.picture_file import PictureFile
 from core.receipt import Receipt
+from core.request import PromptSyntax
 from webapp.comparer import Pair, comparer
 from webapp.words import DRIFT_TONES, chip, short
 
@@ -40,6 +41,7 @@ def receipt_card(receipt: Receipt, file: PictureFile, name: str) -> str:
     rows = [
         ("Prompt", escape(request.prompt)),
         ("Negative prompt", escape(request.negative_prompt)),
+        ("Prompts are read", _syntax(request.prompt_syntax)),
         (
             "Picture",
             f"seed {request.seed} · {request.width} × {request.height} · "
@@ -101,6 +103,10 @@ def verdict_card(found: Verification, receipt: Receipt, file: Path, rerun: Path)
         f"{escape(meaning(found.verdict))} {edited}</h2>"
         f'<ul class="sp-list">{reasons}</ul>{pictures}{_differences(found)}</section>'
     )
+
+
+def _syntax(syntax: PromptSyntax) -> str:
+    return "as AUTOMATIC1111 reads them" if syntax == "a1111" else "plain, as they stand"
 
 
 def _setting(receipt: Receipt, slot: str, value: str) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from core.chunks import batch_texts
 from core.optimization import Optimization, Slot
 from core.platforms import one_sentence
 from core.record import Record, SlotRecord
@@ -41,7 +42,8 @@ class Tally:
 
 @dataclass(frozen=True)
 class Ready:
-    """What a pipeline's blocks were compiled for: rows, latents' size, and torch's switches."""
+    """What a pipeline's blocks were compiled for: rows, latents' size, length of the prompts, and
+    torch's switches."""
 
     states: set[tuple[Any, ...]] = field(default_factory=set)
 
@@ -161,9 +163,12 @@ def _warm_up(
     unet, first = pipeline.unet, job.requests[0]
     factor = pipeline.vae_scale_factor
     size = (first.height // factor, first.width // factor)
+    tokenizer = pipeline.tokenizer
+    keys = batch_texts(tokenizer, job.requests).chunks * tokenizer.model_max_length
     state = (
         rows,
         size,
+        keys,
         torch.get_num_threads(),
         torch.get_deterministic_debug_mode(),
         torch.backends.cuda.matmul.allow_tf32,
@@ -172,7 +177,7 @@ def _warm_up(
     ready = blocks[0].ready.states
     if state not in ready:
         like = {"device": unet.device, "dtype": unet.dtype}
-        words = (rows, pipeline.tokenizer.model_max_length, unet.config.cross_attention_dim)
+        words = (rows, keys, unet.config.cross_attention_dim)
         unet(
             torch.zeros(rows, unet.config.in_channels, *size, **like),
             torch.ones((), device=unet.device),
