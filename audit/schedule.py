@@ -4,7 +4,7 @@ import hashlib
 import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from audit.applicability import not_applicable
@@ -18,6 +18,9 @@ POSITION_BATCH = 4
 """Pictures in the batches that compare the first place with the last."""
 OTHER_SEED = 1_000_003
 """Added to a request's seed for its `other-seed` control; batch neighbours get +1, +2, …"""
+_FIRST: tuple[str, ...] = ("prompt", "negative_prompt", "model", "seed", "width", "height")
+_FIRST += ("num_inference_steps", "guidance_scale", "sampler")
+"""Fields of a request that have always been part of a run's identity."""
 
 Group = tuple[PlannedRun, ...]
 
@@ -280,8 +283,13 @@ class _Maker:
 
 
 def _request_facts(request: Request) -> Mapping[str, Any]:
-    """What a request asks for, its model by digest: a path or a name does not change a picture."""
-    return {**asdict(request), "model": request.model.digest}
+    """What a request asks for, its model by digest: a path or a name does not change a picture.
+
+    A field that came later counts where it is not its default: an older audit keeps its runs.
+    """
+    usual = {field.name: field.default for field in fields(request) if field.name not in _FIRST}
+    facts = {name: v for name, v in asdict(request).items() if name in _FIRST or v != usual[name]}
+    return {**facts, "model": request.model.digest}
 
 
 def _identity(**facts: Any) -> str:
