@@ -1,14 +1,17 @@
 """The denoising loop: the bits of diffusers' own pipeline, with guidance that may be skipped in any
 step, and a stop between any two."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 
-from core import noise, samplers
+from core import noise, samplers, schedules
 from core.finite import require_finite
 from core.measurement import Stopwatch
 from core.preview import Preview
+from core.random_numbers import RandomNumbers
+from core.record import Record
 from core.request import Job, StepEvent, Watch
 
 
@@ -24,6 +27,7 @@ def denoise(
     embeddings: torch.Tensor,
     stopwatch: Stopwatch,
     preview: Preview | None,
+    record: Record,
 ) -> tuple[torch.Tensor, torch.Tensor, list[list[str]]]:
     """Initial noise (float32, on the CPU) and final latents, both (pictures, channels, height/f,
     width/f), and digests by step and picture. Raises Cancelled when the watch says stop.
@@ -36,8 +40,11 @@ def denoise(
     first = job.requests[0]
     count = len(job.requests)
     device, dtype = embeddings.device, embeddings.dtype
-    scheduler = samplers.scheduler_for(first.sampler, pipeline.scheduler.config)
-    scheduler.set_timesteps(first.num_inference_steps, device=device)
+    scheduler = samplers.scheduler_for(first.sampler, pipeline.scheduler.config, first.schedule)
+    samplers.set_timesteps(
+        scheduler, first.sampler, first.schedule, first.num_inference_steps, device
+    )
+    levels = schedules.ScheduleRecord(schedules.find(first.schedule), record)
     sigmas = samplers.sigmas(scheduler)
     factor = pipeline.vae_scale_factor
     shape = (
@@ -45,9 +52,9 @@ def denoise(
         first.height // factor,
         first.width // factor,
     )
-    generators = noise.generators([request.seed for request in job.requests])
-    fresh = {"generator": generators} if samplers.find(first.sampler).ancestral else {}
-    start = noise.initial_noise(generators, shape)
+    numbers = RandomNumbers(job.requests, device, record)
+    ancestral = samplers.find(first.sampler).ancestral
+    start = numbers.initial(shape)
     latents = start.to(device, dtype) * scheduler.init_noise_sigma
     if job.conditions.nudge is not None:
         latents = noise.nudge(latents, job.conditions.nudge)
@@ -71,8 +78,10 @@ def denoise(
         if guided:
             negative, positive = prediction.chunk(2)
             prediction = negative + first.guidance_scale * (positive - negative)
-        moved = scheduler.step(prediction, timestep, latents, **fresh, return_dict=False)
+        with numbers.given() if ancestral else nullcontext():
+            moved = scheduler.step(prediction, timestep, latents, return_dict=False)
         latents = moved[0]
+        levels.see(scheduler, call)
         if (call + 1) % scheduler.order and call + 1 < len(sigmas):
             continue
         step, of = len(stopwatch.steps) + 1, -(-len(sigmas) // scheduler.order)
@@ -92,4 +101,6 @@ def denoise(
             )
         )
         began, began_call = stopwatch.now(), call + 1
+    levels.conclude()
+    numbers.conclude()
     return start, latents, steps

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from core import noise
+from core.clip_skip import skipping
 from core.denoising import Cancelled, denoise
 from core.finite import require_finite
 from core.infotext import infotext
@@ -112,11 +113,18 @@ class DiffusersEngine:
                 hook = stack.enter_context(applied(pipeline, job, record))
             record.threads = torch.get_num_threads()
             environment = replace(environment, threads=record.threads)
-            with stopwatch.stage("encode"):
+            with stopwatch.stage("encode"), skipping(pipeline, first.clip_skip, record):
                 embeddings = encode(pipeline, job.requests, record)
             with stopwatch.stage("denoise"), watching_unet(pipeline, record.see_unet_call):
                 start, latents, steps = denoise(
-                    pipeline, job, watch, hook, embeddings, stopwatch, self._preview(pipeline, job)
+                    pipeline,
+                    job,
+                    watch,
+                    hook,
+                    embeddings,
+                    stopwatch,
+                    self._preview(pipeline, job),
+                    record,
                 )
             if watch.cancelled():
                 raise Cancelled
@@ -173,17 +181,28 @@ class DiffusersEngine:
 
 def _check(job: Job, environment: Environment) -> None:
     """Refuse what would be recorded as something it is not, with one sentence each."""
-    first = job.requests[0]
     shared = {
-        (r.model.digest, r.width, r.height, r.num_inference_steps, r.sampler, r.guidance_scale)
+        (
+            r.model.digest,
+            r.width,
+            r.height,
+            r.num_inference_steps,
+            r.sampler,
+            r.schedule,
+            r.guidance_scale,
+            r.noise_source,
+            r.eta_noise_seed_delta,
+            r.clip_skip,
+        )
         for r in job.requests
     }
     if len(shared) > 1:
         raise ValueError(
-            "The requests of one batch must share model, size, steps, sampler and guidance: "
+            "The requests of one batch must share everything but prompts, seeds and variations: "
             "make a job of each."
         )
-    check(first)
+    for request in job.requests:
+        check(request)
     threads = job.conditions.threads
     if threads is not None and threads != environment.threads:
         raise ValueError(

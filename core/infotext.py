@@ -12,11 +12,11 @@ from core.optimization import Configuration
 from core.receipt import anonymous
 from core.request import Request
 from core.run import Effective
+from core.samplers import SAMPLERS
+from core.schedules import AUTOMATIC, KARRAS
 
 KEY = "parameters"
 """What the text is called in a PNG."""
-_KARRAS = " Karras"
-"""Since 1.9 a sampler's name and its schedule are two keys."""
 
 
 def infotext(request: Request, configuration: Configuration, effective: Effective) -> str:
@@ -30,20 +30,21 @@ def infotext(request: Request, configuration: Configuration, effective: Effectiv
     - `Version` is not a number that could be taken for one of theirs, because their reader
       changes settings by it.
     """
-    sampler = request.sampler
     model = anonymous(request.model)
     pairs: dict[str, object] = {
         "Steps": request.num_inference_steps,
-        "Sampler": sampler.removesuffix(_KARRAS),
-        "Schedule type": "Karras" if sampler.endswith(_KARRAS) else None,
+        **_sampler(request),
         "CFG scale": f"{request.guidance_scale:.10g}",
         "Seed": request.seed,
         "Size": f"{request.width}x{request.height}",
         "Model hash": model.digest[:10],
         "Model": model.name,
         **_prompts(request, effective),
+        **_variation(request),
+        "Clip skip": request.clip_skip if request.clip_skip > 1 else None,
+        "ENSD": request.eta_noise_seed_delta or None,
         **_merging(configuration),
-        "RNG": "CPU",
+        "RNG": _source(request, effective),
         **_minimum_sigma(effective),
         "Version": f"Seedproof {__version__}",
     }
@@ -59,6 +60,35 @@ def _prompts(request: Request, effective: Effective) -> dict[str, object]:
     pairs = zip(effective.prompts, effective.negative_prompts, strict=False)
     padded = any(prompt.chunks != negative.chunks for prompt, negative in pairs)
     return {"Emphasis": "None" if literal else None, "Pad conds": padded or None}
+
+
+def _sampler(request: Request) -> dict[str, object]:
+    """Two keys since 1.9. A missing schedule is `Automatic` to every reader, ours included."""
+    own = {sampler.name: sampler.own_schedule for sampler in SAMPLERS}
+    schedule = request.schedule
+    if schedule == AUTOMATIC:
+        schedule = own.get(request.sampler, AUTOMATIC)
+    return {
+        "Sampler": request.sampler.removesuffix(f" {KARRAS}"),
+        "Schedule type": None if schedule == AUTOMATIC else schedule,
+    }
+
+
+def _variation(request: Request) -> dict[str, object]:
+    if not request.variation_strength:
+        return {}
+    return {
+        "Variation seed": request.variation_seed,
+        "Variation seed strength": f"{request.variation_strength:.10g}",
+    }
+
+
+def _source(request: Request, effective: Effective) -> str | None:
+    """There, no key means the GPU's own random numbers."""
+    if request.noise_source != "device":
+        return request.noise_source
+    slot = effective.slot("noise-source")
+    return None if slot is not None and slot.effect == "applied" else "CPU"
 
 
 def _merging(configuration: Configuration) -> dict[str, object]:

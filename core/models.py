@@ -7,7 +7,7 @@ from typing import Any
 
 from core import samplers
 from core.prompt_syntax import check_prompts
-from core.request import Model, Request
+from core.request import MOST_DELTA, MOST_SEED, Model, Request
 
 POCKET = "pocket"
 """The name of the model that lies in the repository."""
@@ -59,6 +59,12 @@ def size_step(model: Model) -> int:
     return scale_factor(model) << (levels - 1)
 
 
+def text_layers(model: Model) -> int:
+    """Layers of the text encoder: the largest clip skip."""
+    layers: int = _config(model, "text_encoder")["num_hidden_layers"]
+    return layers
+
+
 def tokenizer(model: Model) -> Any:
     """The model's own tokenizer, without its weights; not to be used by two threads at once."""
     from transformers import CLIPTokenizer
@@ -67,9 +73,9 @@ def tokenizer(model: Model) -> Any:
 
 
 def check(request: Request) -> None:
-    """Refuse what the model cannot do, and prompts that cannot be read. Raises ValueError with one
-    sentence."""
-    samplers.find(request.sampler)
+    """Refuse what the model cannot do, what would do nothing, and prompts that cannot be read.
+    Raises ValueError with one sentence."""
+    samplers.check_schedule(request.sampler, request.schedule)
     check_prompts(request)
     step = size_step(request.model)
     for name, value in (("width", request.width), ("height", request.height)):
@@ -83,6 +89,42 @@ def check(request: Request) -> None:
         raise ValueError("num_inference_steps must be at least 1.")
     if request.num_inference_steps > samplers.MOST_STEPS:
         raise ValueError(f"num_inference_steps must be at most {samplers.MOST_STEPS}.")
+    _check_noise(request)
+    if request.clip_skip != 1:
+        layers = text_layers(request.model)
+        if not 1 <= request.clip_skip <= layers:
+            raise ValueError(
+                f"clip_skip must be from 1, which skips nothing, to {layers} for this model, not "
+                f"{request.clip_skip}."
+            )
+
+
+def _check_noise(request: Request) -> None:
+    if not 0 <= request.variation_strength <= 1:
+        raise ValueError(
+            f"variation_strength must be from 0 to 1, not {request.variation_strength:g}."
+        )
+    if request.variation_seed and not request.variation_strength:
+        raise ValueError(
+            "A variation seed does nothing while variation_strength is 0: choose a strength, or "
+            "leave the variation seed out."
+        )
+    for name, value, most in (
+        ("variation_seed", request.variation_seed, MOST_SEED),
+        (
+            "eta_noise_seed_delta",
+            request.eta_noise_seed_delta,
+            min(MOST_DELTA, MOST_SEED - request.seed),
+        ),
+    ):
+        if not 0 <= value <= most:
+            raise ValueError(f"{name} must be a whole number from 0 to {most}, not {value}.")
+    if request.eta_noise_seed_delta and not samplers.find(request.sampler).ancestral:
+        others = ", ".join(sampler.name for sampler in samplers.SAMPLERS if sampler.ancestral)
+        raise ValueError(
+            f"eta_noise_seed_delta acts on noise that a sampler adds, and {request.sampler} adds "
+            f"none: leave it at 0, or choose {others}."
+        )
 
 
 def _component_files(path: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from pydantic_core import from_json
 
 from core import __version__
 from core.optimization import Configuration
-from core.request import Conditions, Job, Model, Request
+from core.request import MOST_DELTA, MOST_SEED, Conditions, Job, Model, Request
 from core.run import Effective, Environment, Picture
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ MOST_SIDE = 4096
 MOST_PIXELS = 2**25
 """In a batch together."""
 MOST_THREADS = 1024
+MOST_LAYERS = 1000
+"""Of a text encoder."""
 
 _ELSEWHERE = Path("elsewhere")
 """In place of a model's path: a receipt names the model by its digest."""
@@ -183,12 +185,19 @@ def _check(receipt: Receipt, plain: Mapping[str, Any]) -> None:
             ("width", request.width, 1, MOST_SIDE),
             ("height", request.height, 1, MOST_SIDE),
             ("num_inference_steps", request.num_inference_steps, 1, MOST_STEPS),
-            ("seed", request.seed, 0, 2**64 - 1),
+            ("seed", request.seed, 0, MOST_SEED),
+            ("variation_seed", request.variation_seed, 0, MOST_SEED),
+            ("eta_noise_seed_delta", request.eta_noise_seed_delta, 0, MOST_DELTA),
+            ("clip_skip", request.clip_skip, 1, MOST_LAYERS),
         ):
             if not least <= value <= most:
                 raise ValueError(f"The receipt's {name} is not from {least} to {most}.")
-        if not math.isfinite(request.guidance_scale):
-            raise ValueError("The receipt's guidance_scale is not a finite number.")
+        for name, number in (
+            ("guidance_scale", request.guidance_scale),
+            ("variation_strength", request.variation_strength),
+        ):
+            if not math.isfinite(number):
+                raise ValueError(f"The receipt's {name} is not a finite number.")
     pixels = sum(request.width * request.height for request in receipt.requests)
     if pixels > MOST_PIXELS:
         raise ValueError(

@@ -7,10 +7,15 @@ from typing import Literal, Protocol
 
 from core.optimization import Configuration
 
+MOST_SEED = 2**64 - 1
+MOST_DELTA = 2**32 - 1
+"""Of what is added to a seed."""
 ProcessKind = Literal["same", "forked", "exec"]
 PromptSyntax = Literal["a1111", "plain"]
 """`a1111`: AUTOMATIC1111's, of any length (`core.prompt_syntax`). `plain`: every character as it
 stands, cut where the text encoder ends, as diffusers' own pipeline has it."""
+NoiseSource = Literal["CPU", "device", "NV"]
+"""Whose random numbers: the CPU's, the device's own, or an NVIDIA GPU's computed on the CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +49,19 @@ class Request:
     num_inference_steps: int = 20
     guidance_scale: float = 7.0
     sampler: str = "Euler"
+    schedule: str = "Automatic"
+    """The noise levels that the sampler steps through: a name of `core.schedules`."""
+    noise_source: NoiseSource = "CPU"
+    variation_seed: int = 0
+    """Of the noise that the picture's own is moved towards; 0 where nothing is."""
+    variation_strength: float = 0.0
+    """From 0, the picture's own noise, to 1, the variation's."""
+    eta_noise_seed_delta: int = 0
+    """Added to the seed for the noise that ancestral samplers add in every step; where it is 0,
+    that noise goes on where the initial noise ended."""
+    clip_skip: int = 1
+    """The text encoder's layer whose output is taken, counted from the last one, 1, as A1111
+    counts; the final layer norm is applied to it."""
 
 
 @dataclass(frozen=True, kw_only=True)

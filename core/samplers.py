@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from core import schedules
+from core.schedules import AUTOMATIC, KARRAS
+
 if TYPE_CHECKING:
     import torch
 
@@ -22,12 +25,15 @@ class Sampler:
     scheduler: str
     settings: dict[str, Any] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
-    """Other spellings, as AUTOMATIC1111 and SD.Next write them. `DPM++ 2M` alone is none: there it
-    means Karras' schedule or not, depending on the version."""
+    """Other spellings, as AUTOMATIC1111 and SD.Next write them."""
     ancestral: bool = False
     """Whether every step adds fresh noise."""
     calls_per_step: int = 1
     """UNet calls in each step but the last."""
+    own_schedule: str = AUTOMATIC
+    """What `Automatic` is for it, where diffusers has a schedule of that name."""
+    takes_schedules: bool = True
+    """Whether it can step through the levels of any schedule."""
 
 
 SAMPLERS: tuple[Sampler, ...] = (
@@ -48,6 +54,21 @@ SAMPLERS: tuple[Sampler, ...] = (
             "use_karras_sigmas": True,
         },
         aliases=("k_dpmpp_2m_ka",),
+        own_schedule=KARRAS,
+        takes_schedules=False,
+    ),
+    # Where no schedule is chosen it is the one above: A1111's own choice for it since 1.9.
+    Sampler(
+        name="DPM++ 2M",
+        scheduler="DPMSolverMultistepScheduler",
+        settings={
+            "algorithm_type": "dpmsolver++",
+            "solver_order": 2,
+            "solver_type": "midpoint",
+            "use_karras_sigmas": True,
+        },
+        aliases=("k_dpmpp_2m",),
+        own_schedule=KARRAS,
     ),
     Sampler(
         name="DDIM",
@@ -61,6 +82,7 @@ SAMPLERS: tuple[Sampler, ...] = (
             "steps_offset": 1,
             "timestep_spacing": "leading",
         },
+        takes_schedules=False,
     ),
     Sampler(name="Heun", scheduler="HeunDiscreteScheduler", aliases=("k_heun",), calls_per_step=2),
     Sampler(name="LMS", scheduler="LMSDiscreteScheduler", aliases=("k_lms",)),
@@ -72,12 +94,40 @@ SAMPLERS: tuple[Sampler, ...] = (
 )
 
 
-def scheduler_for(name: str, config: Any) -> Any:
+def scheduler_for(name: str, config: Any, schedule: str = AUTOMATIC) -> Any:
     """A new scheduler on top of the model's own config, because schedulers keep state."""
     import diffusers
 
-    sampler = find(name)
-    return getattr(diffusers, sampler.scheduler).from_config(config, **sampler.settings)
+    sampler, settings = find(name), {}
+    if _replaced(sampler, schedule):
+        # The first noise is then as large as the first level, and not a little larger.
+        settings["timestep_spacing"] = "linspace"
+    return getattr(diffusers, sampler.scheduler).from_config(
+        config, **{**sampler.settings, **settings}
+    )
+
+
+def set_timesteps(scheduler: Any, name: str, schedule: str, steps: int, device: Any) -> None:
+    """Begin anew, at the levels of the schedule."""
+    scheduler.set_timesteps(steps, device=device)
+    if _replaced(find(name), schedule):
+        schedules.put(scheduler, schedules.find(schedule))
+
+
+def check_schedule(name: str, schedule: str) -> None:
+    """Refuse what a sampler cannot step through. Raises ValueError with one sentence."""
+    sampler, wanted = find(name), schedules.find(schedule)
+    if _replaced(sampler, wanted.name) and not sampler.takes_schedules:
+        others = ", ".join(other.name for other in SAMPLERS if other.takes_schedules)
+        raise ValueError(
+            f"{sampler.name} has noise levels of its own and takes no {wanted.name} schedule: "
+            f"leave {AUTOMATIC}, or choose one of {others}."
+        )
+
+
+def _replaced(sampler: Sampler, schedule: str) -> bool:
+    """Whether the schedule's levels stand in place of the scheduler's own."""
+    return schedules.find(schedule).name not in (AUTOMATIC, sampler.own_schedule)
 
 
 def find(name: str) -> Sampler:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,14 @@ import pytest
 from PIL import Image
 
 from core.optimizations import OPTIMIZATIONS, SLOTS
+from core.picture_file import Texts, encoded, read
+from core.receipt import load
+from core.request import Model, Request
 from webapp.cli import main
+from webapp.cli_request import named, pictures
 
 Run = tuple[int, str, str]
+SCREENSHOT = str(Path(__file__).parents[1] / ".github" / "screenshots" / "generate.png")
 
 
 @pytest.fixture
@@ -74,6 +80,52 @@ def test_generate_makes_the_picture_it_reports(  # type: ignore[no-untyped-def]
     assert document["seconds"]["denoise"] > 0
 
 
+def test_generate_takes_a_pictures_settings_over(  # type: ignore[no-untyped-def]
+    seedproof, tiny_model_path: Path, tmp_path: Path
+) -> None:
+    """First from A1111's text, with a word about what it had more; then from our own receipt."""
+    text = (
+        "a cat\nNegative prompt: a dog\nSteps: 2, Sampler: Euler a, Schedule type: Karras, "
+        "CFG scale: 5, Seed: 7, Size: 64x96, Variation seed: 3, Variation seed strength: 0.5, "
+        "Clip skip: 2, ENSD: 31337, Token merging ratio: 0.5, RNG: NV, Hires upscale: 2, "
+        "Version: v1.10.1"
+    )
+    theirs, ours = tmp_path / "theirs.png", tmp_path / "ours.png"
+    theirs.write_bytes(encoded(Image.new("RGB", (8, 8)), "PNG", Texts(infotext=text)))
+    own = ["--model", str(tiny_model_path), "--db", str(tmp_path / "s.db"), "--json"]
+    code, out, err = seedproof("generate", "--from", str(theirs), "--out", str(ours), *own)
+    document = json.loads(out)
+    assert code == 0, err
+    assert "theirs.png: the settings of v1.10.1 are taken over" in err
+    assert "left: Hires upscale 2 (a picture is made in one pass here)" in err
+    assert {remark["key"]: remark["left"] for remark in document["taken"]["remarks"]} == {
+        "Hires upscale": True,
+        "Token merging ratio": False,
+    }
+    asked = load(read(ours).texts.receipt).request
+    assert (asked.prompt, asked.negative_prompt, asked.schedule) == ("a cat", "a dog", "Karras")
+    assert (asked.variation_seed, asked.clip_skip, asked.noise_source) == (3, 2, "NV")
+    effects = {slot: effect["effect"] for slot, effect in document["effective"].items()}
+    assert set(effects.values()) == {"applied"}
+    assert {"clip-skip", "schedule", "noise-source", "variation", "token-merging"} < set(effects)
+    code, out, err = seedproof("generate", "--from", str(ours), "--seed", "8", *own)
+    again = json.loads(out)
+    assert again["images"][0]["seed"] == 8
+    assert again["images"][0]["pixels_sha256"] != document["images"][0]["pixels_sha256"]
+    code, out, err = seedproof("generate", "--from", str(ours), *own)
+    assert json.loads(out)["images"][0]["pixels_sha256"] == (document["images"][0]["pixels_sha256"])
+    assert json.loads(out)["taken"]["remarks"] == []
+
+
+def test_pictures_of_a_variation_share_their_seed() -> None:
+    model = Model(name="m", path=Path(), digest="0")
+    first = Request(prompt="x", model=model, seed=5)
+    assert [(r.seed, named(r)) for r in pictures(first, 2)] == [(5, "5"), (6, "6")]
+    varied = pictures(replace(first, variation_seed=9, variation_strength=0.5), 2)
+    assert [(r.seed, r.variation_seed) for r in varied] == [(5, 9), (5, 10)]
+    assert [named(r) for r in varied] == ["5-9", "5-10"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -86,6 +138,14 @@ def test_generate_makes_the_picture_it_reports(  # type: ignore[no-untyped-def]
         (["generate", "x", "--prompt-syntax", "y"], "Unknown prompt syntax 'y': choose a1111 or"),
         (["generate", "<lora:x:1>"], "Seedproof loads no networks that a prompt names"),
         (["generate", "x", "--num-inference-steps", "501"], "at most 500"),
+        (["generate", "x", "--schedule", "Magic"], "Unknown schedule 'Magic': choose one of"),
+        (["generate", "x", "--schedule", "karras", "--sampler", "ddim"], "takes no Karras"),
+        (["generate", "x", "--noise-source", "dice"], "choose one of CPU, device, NV"),
+        (["generate", "x", "--variation-seed", "3"], "while variation_strength is 0"),
+        (["generate", "x", "--eta-noise-seed-delta", "1"], "and Euler adds none"),
+        (["generate", "x", "--clip-skip", "9"], "to 4 for this model, not 9"),
+        (["generate", "--from", "nothing.png"], "nothing.png cannot be read"),
+        (["generate", "--from", SCREENSHOT], "carries no settings: neither a receipt of"),
         (["generate"], "Missing argument"),
         (["generate", "x", "--seed", "many"], "valid integer"),
         (["audit", "--plan", "thorough"], "thorough"),

@@ -16,7 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from sd_parsers import ParserManager
 
-from core import __version__
+from core import __version__, serialization
 from core.infotext import infotext
 from core.optimization import Configuration
 from core.picture_file import FORMATS, Texts, copy, encoded, opened, read, save
@@ -34,6 +34,15 @@ PROMPTS = (
     "&amp; <b>bold</b> </seedproof:receipt> ]]>",
     "",
 )
+LATER = (
+    "schedule",
+    "noise_source",
+    "variation_seed",
+    "variation_strength",
+    "eta_noise_seed_delta",
+    "clip_skip",
+)
+"""Fields that receipts did not have from the beginning."""
 every_format = pytest.mark.parametrize("suffix", FORMATS)
 
 
@@ -170,6 +179,31 @@ def test_the_version_is_the_projects_own() -> None:
     assert project["project"]["version"] == __version__
 
 
+def test_a_receipt_without_the_later_fields_is_one_that_left_them_alone(tmp_path: Path) -> None:
+    """What was written before they were there still loads, from pictures and from databases."""
+    made = receipt()
+    plain = json.loads(dump(made))
+    stored = json.loads(serialization.dump(made.request, tmp_path))
+    for written in (*plain["requests"], stored):
+        for name in LATER:
+            del written[name]
+    assert load(json.dumps(plain)) == made
+    assert serialization.load(Request, json.dumps(stored), tmp_path) == made.request
+
+
+def test_every_field_of_a_request_comes_back() -> None:
+    made = receipt(
+        schedule="SGM Uniform",
+        noise_source="NV",
+        variation_seed=2**64 - 1,
+        variation_strength=0.25,
+        eta_noise_seed_delta=31337,
+        clip_skip=2,
+    )
+    assert load(dump(made)) == made
+    assert set(LATER) <= set(vars(made.request))
+
+
 def changed(**changes: Any) -> str:
     return json.dumps({**json.loads(dump(receipt())), **changes})
 
@@ -205,6 +239,11 @@ def with_request(**changes: Any) -> str:
         (with_request(seed=-1), "seed is not from 0"),
         (with_request(seed=2**64), "seed is not from 0"),
         (with_request(guidance_scale="much"), "damaged"),
+        (with_request(noise_source="dice"), "damaged"),
+        (with_request(variation_seed=2**64), "variation_seed is not from 0"),
+        (with_request(variation_strength="!").replace('"!"', "1e999"), "not a finite number"),
+        (with_request(eta_noise_seed_delta=-1), "eta_noise_seed_delta is not from 0"),
+        (with_request(clip_skip=0), "clip_skip is not from 1 to"),
         (with_request(hires=2), "'hires', which this version"),
         (changed(requests=json.loads(dump(receipt()))["requests"] * 40), "80 pictures"),
         (changed(conditions={"gravity": 2}), "'gravity', which this version"),

@@ -1,6 +1,5 @@
 """`seedproof generate`: pictures from the terminal."""
 
-import inspect
 import sys
 import uuid
 from collections.abc import Callable
@@ -10,71 +9,35 @@ from typing import Annotated, Any
 import typer
 
 from core.lease import lease
-from core.models import check, native_size, resolve
+from core.models import check, resolve
 from core.picture_file import FORMATS, copy
-from core.prompt_syntax import find_syntax
 from core.request import Following, Job, Request, StepEvent
 from core.run import Run, TextSize
-from core.samplers import SAMPLERS, find
 from core.store import Store
+from webapp.cli_options import with_fields, with_slots
+from webapp.cli_request import asked, named, pictures, remarks_document, tell_remarks
 from webapp.places import places
 from webapp.terminal import BadInput, interruptible, print_json, say
 from webapp.token_counter import in_words
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command()(with_slots(generate))
-
-
-def with_slots(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command one option for each slot, collected into its argument `settings`."""
-    from core.optimizations import SLOTS
-
-    signature = inspect.signature(command)
-    options = [
-        inspect.Parameter(
-            slot.name.replace("-", "_"),
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[
-                str | None,
-                typer.Option(
-                    f"--{slot.name}",
-                    metavar="NAME" if all(o.parameter is None for o in slot.options) else "VALUE",
-                    help=f"{slot.label}: {', '.join(o.name for o in slot.options)}.",
-                ),
-            ],
-        )
-        for slot in SLOTS
-    ]
-
-    def collecting(**arguments: Any) -> None:
-        settings = {slot.name: arguments.pop(slot.name.replace("-", "_")) for slot in SLOTS}
-        command(settings={k: v for k, v in settings.items() if v is not None}, **arguments)
-
-    own = [p for p in signature.parameters.values() if p.name != "settings"]
-    collecting.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + options
-    )
-    collecting.__name__, collecting.__doc__ = command.__name__, command.__doc__
-    return collecting
+    app.command()(with_slots(with_fields(generate)))
 
 
 def generate(
-    prompt: Annotated[str, typer.Argument(help="What the picture shows.")],
     settings: dict[str, str],
-    negative: Annotated[str, typer.Option(help="What it should not show.")] = "",
-    prompt_syntax: Annotated[
-        str, typer.Option(metavar="NAME", help="a1111: weights, BREAK, any length; or plain.")
-    ] = "a1111",
-    seed: Annotated[int, typer.Option(help="Picture i has seed + i.", min=0)] = 0,
-    num_inference_steps: Annotated[int, typer.Option(help="Denoising steps.", min=1)] = 20,
-    guidance_scale: Annotated[float, typer.Option(help="1 or less: no guidance.")] = 7.0,
-    width: Annotated[int | None, typer.Option(help="Pixels; the model's own if left out.")] = None,
-    height: Annotated[int | None, typer.Option(help="Pixels; the model's own if left out.")] = None,
-    sampler: Annotated[
-        str, typer.Option(metavar="NAME", help=f"{', '.join(s.name for s in SAMPLERS)}.")
-    ] = SAMPLERS[0].name,
+    fields: dict[str, Any],
+    prompt: Annotated[
+        str | None, typer.Argument(help="What the picture shows; left out, --from says it.")
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="PICTURE", help="Take a picture's settings; what is said here wins."
+        ),
+    ] = None,
+    negative: Annotated[str | None, typer.Option(help="What it should not show.")] = None,
     batch_size: Annotated[int, typer.Option(help="Pictures computed together.", min=1)] = 1,
     batch_count: Annotated[int, typer.Option(help="Batches, one after another.", min=1)] = 1,
     model: Annotated[str, typer.Option(help="pocket, or a folder.")] = "pocket",
@@ -88,28 +51,16 @@ def generate(
     from core.platforms import detect
 
     place = places(database)
-    chosen_model = resolve(model, place.shipped_model)
+    said = {"prompt": prompt, "negative_prompt": negative, **fields}
+    taken = asked(source, resolve(model, place.shipped_model), said)
+    if source is not None:
+        tell_remarks(source, taken)
     platform = detect()
-    configuration = configure(settings, platform)
+    configuration = configure({**taken.settings, **settings}, platform)
     for optimization, _ in chosen(configuration):
         if why_not := availability(optimization, platform):
             raise BadInput(f"{optimization.slot} {optimization.name} cannot run here: {why_not}.")
-    native = native_size(chosen_model)
-    requests = [
-        Request(
-            prompt=prompt,
-            negative_prompt=negative,
-            prompt_syntax=find_syntax(prompt_syntax),
-            model=chosen_model,
-            seed=seed + i,
-            width=width or native,
-            height=height or native,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            sampler=find(sampler).name,
-        )
-        for i in range(batch_size * batch_count)
-    ]
+    requests = pictures(taken.request, batch_size * batch_count)
     check(requests[0])
     targets = _targets(out, requests)
     jobs = [
@@ -132,12 +83,12 @@ def generate(
             runs.append(run)
             if run.outcome != "ok":
                 break
-    pictures = [picture for run in runs for picture in run.pictures]
-    for picture, target in zip(pictures, targets, strict=False):
+    shown = [picture for run in runs for picture in run.pictures]
+    for picture, target in zip(shown, targets, strict=False):
         if target and picture.path:
             copy(picture.path, target)
     if as_json:
-        print_json(_document(runs, targets))
+        print_json({**_document(runs, targets), "taken": remarks_document(source, taken)})
     else:
         _show(runs, targets)
     if runs[-1].outcome == "cancelled":
@@ -147,7 +98,8 @@ def generate(
 
 
 def _targets(out: Path | None, requests: list[Request]) -> list[Path | None]:
-    """Where each picture is copied: FILE itself for one, FILE-SEED for several."""
+    """Where each picture is copied: FILE itself for one, FILE-SEED for several, and the variation
+    seed with it where that tells them apart."""
     if out is None:
         return [None for _ in requests]
     if out.suffix.lower() not in FORMATS:
@@ -156,7 +108,7 @@ def _targets(out: Path | None, requests: list[Request]) -> list[Path | None]:
         raise BadInput(f"There is no folder {str(out.parent)!r}: make it first, or choose another.")
     if len(requests) == 1:
         return [out]
-    return [out.with_name(f"{out.stem}-{request.seed}{out.suffix}") for request in requests]
+    return [out.with_name(f"{out.stem}-{named(request)}{out.suffix}") for request in requests]
 
 
 def _progress(number: int, count: int) -> Callable[[StepEvent], None]:

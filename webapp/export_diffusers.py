@@ -7,6 +7,7 @@ from core import samplers
 from core.models import POCKET
 from core.optimization import Configuration
 from core.request import Model, Request
+from core.schedules import AUTOMATIC
 from webapp.export import Export, Part
 
 VERSION = "0.42.1"
@@ -22,6 +23,9 @@ LOST = {
     "compile": "here single blocks are compiled; torch.compile(pipe.unet) compiles the attention "
     "as well, which is another computation",
 }
+_MARKS = frozenset("()[]\\:<>#\n")
+_SHORT = 75
+"""Characters that fit one chunk of the text encoder, whatever their tokens are."""
 _PIPELINE = "StableDiffusionPipeline"
 _BOTH = "for part in (pipe.unet, pipe.vae):\n    "
 _SDPA = "torch.nn.attention.sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.MATH])"
@@ -232,6 +236,15 @@ def _unlike(configuration: Configuration, request: Request, guided: bool) -> str
             "tomesd's choice of tokens follows from every picture made before in the process and "
             "from torch's global random numbers: no two runs need agree."
         )
+    if request.schedule != AUTOMATIC or request.clip_skip > 1 or request.noise_source != "CPU":
+        return "Its schedule, its clip skip or its random numbers are not in the script."
+    if request.variation_strength or request.eta_noise_seed_delta:
+        return "Its variation, or its noise of later steps, is not in the script."
+    if request.prompt_syntax == "a1111" and not _plain_words(request):
+        return (
+            "Its prompt has marks of AUTOMATIC1111's syntax, or more words than diffusers may read: "
+            "diffusers takes them as they stand, and leaves out the rest."
+        )
     if configuration.get("attention") == "xformers":
         return "Where xFormers runs, nobody has compared the pixels yet."
     name, _, number = configuration.get("min-sigma").partition(":")
@@ -241,6 +254,13 @@ def _unlike(configuration: Configuration, request: Request, guided: bool) -> str
             "to leave out the guidance of the first."
         )
     return ""
+
+
+def _plain_words(request: Request) -> bool:
+    """Whether both syntaxes read these prompts alike. Every token has a character at least."""
+    texts = (request.prompt, request.negative_prompt)
+    marked = any(set(text) & _MARKS or "BREAK" in text for text in texts)
+    return not marked and all(len(text) <= _SHORT for text in texts)
 
 
 def _first_sigma(request: Request) -> float:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -12,9 +13,10 @@ from webapp import gallery, run_card, scripts, visitors
 from webapp.evidence_card import badge, mark
 from webapp.export_card import elsewhere
 from webapp.jobs import QueueFull
-from webapp.picture_form import PictureForm, filled, random_seed
+from webapp.picture_form import PictureForm, filled, filled_with, random_seed
 from webapp.services import Services
 from webapp.shell import QUIET
+from webapp.taking import refused, taken, taken_card
 from webapp.words import settings_of
 
 LOOK = 0.15
@@ -76,7 +78,19 @@ class GeneratePage:
         form.dice.click(random_seed, None, form.seed, **QUIET)
         form.again.click(lambda seed: seed, self.last_seed, form.seed, **QUIET)
         form.clear.click(lambda: "", None, form.seed, **QUIET)
+        filled_in = [*form.inputs, form.taken]
+        form.picture.upload(self._take, form.picture, filled_in, **QUIET)
+        form.picture.clear(lambda: "", None, form.taken, **QUIET)
         blocks.load(self._opened, self.visitor, [*form.inputs, *shown], **mine)
+
+    async def _take(self, path: str) -> tuple[Any, ...]:
+        """Fill the form with a picture's settings, and list what could not come along."""
+        services = self._services
+        try:
+            found = await asyncio.to_thread(taken, Path(path), services.model, services.platform)
+        except ValueError as error:
+            return *_same(len(self.form.inputs)), refused(str(error))
+        return *filled_with(found.request, found.settings), taken_card(found)
 
     async def _generate(self, *values: Any) -> AsyncIterator[Any]:
         *fields, secret = values
@@ -152,9 +166,10 @@ class GeneratePage:
         owner = visitors.owner(secret)
         recent = await asyncio.to_thread(self._recent, owner)
         # Gradio blanks every output of a generator that never yields.
-        settings = self._used(use) if use else _same(2)
-        inputs = len(self.form.inputs)
-        yield *_same(inputs - 1), *settings, *_same(1), recent, *_same(4)
+        settings, words = self._used(use) if use else _same(2)
+        before = self.form.inputs.index(self.form.settings)
+        after = len(self.form.inputs) - before - 1
+        yield *_same(before), settings, *_same(after), words, *_same(1), recent, *_same(4)
         if not job_id:
             return
         ticket = self._services.jobs.look(job_id)
@@ -162,12 +177,12 @@ class GeneratePage:
             form = filled(ticket.job)
             async for update in self._follow(job_id, owner):
                 yield (*form, *update)
-                form = _same(inputs)
+                form = _same(len(form))
             return
         run = await asyncio.to_thread(self._services.store.generation, job_id)
         if run is None:
             gone = run_card.problem("There is no such picture in this database. Make a new one.")
-            yield *_same(inputs), gone, "", *_same(5)
+            yield *_same(len(self.form.inputs)), gone, "", *_same(5)
             return
         seed = str(run.job.requests[0].seed)
         shown = await asyncio.to_thread(self._result, run, owner)

@@ -11,17 +11,20 @@ import gradio as gr
 from core.models import check, native_size, size_step
 from core.optimization import Configuration
 from core.optimizations import SLOTS, availability, chosen, configure
+from core.picture_file import FORMATS
 from core.prompt_syntax import find_syntax
-from core.request import Job, Request
+from core.request import Job, Model, Request
 from core.samplers import SAMPLERS, find
-from webapp import scripts
+from webapp import advanced_form, scripts
+from webapp.advanced_form import SEEDS, AdvancedForm, whole
 from webapp.services import Services
 from webapp.settings_form import SettingsForm, accepted
 from webapp.token_counter import TokenCounter
 
-SEEDS = 2**32
 STEPS = 20
+MOST_STEPS = 100
 GUIDANCE = 5.0
+MOST_GUIDANCE = 15
 SYNTAXES = (
     ("as AUTOMATIC1111: weights, BREAK, any length", "a1111"),
     ("plain: every character as it stands", "plain"),
@@ -50,6 +53,17 @@ class PictureForm:
             )
         with gr.Accordion("Seed, size and steps", open=False, elem_classes="sp-accordion"):
             self._details()
+        with gr.Accordion("Advanced", open=False, elem_classes="sp-accordion"):
+            self.advanced = AdvancedForm(services.model)
+        with gr.Accordion("Settings from a picture", open=False, elem_classes="sp-accordion"):
+            self.picture = gr.File(
+                label="Drop a picture in: ours, or one with AUTOMATIC1111's text",
+                file_types=list(FORMATS),
+                type="filepath",
+                height=120,
+                elem_id="take",
+            )
+            self.taken = gr.HTML("", js_on_load=None, apply_default_css=False, elem_id="taken")
         self.settings = SettingsForm(SLOTS, services.platform, availability)
 
     def _prompt(self) -> None:
@@ -103,13 +117,14 @@ class PictureForm:
             self.dice = gr.Button("Random seed", size="sm", min_width=110, elem_id="random")
             self.again = gr.Button("Reuse last", size="sm", min_width=110, elem_id="reuse")
             self.clear = gr.Button("Empty", size="sm", min_width=70)
-        self.steps = gr.Slider(1, 100, value=STEPS, step=1, label="Steps", elem_id="steps")
-        self.guidance = gr.Slider(1, 15, value=GUIDANCE, step=0.5, label="Guidance scale")
-        native, step = native_size(model), size_step(model)
-        sizes = list(range(max(step, native // 2 // step * step), 2 * native + 1, step))
+        self.steps = gr.Slider(1, MOST_STEPS, value=STEPS, step=1, label="Steps", elem_id="steps")
+        self.guidance = gr.Slider(
+            1, MOST_GUIDANCE, value=GUIDANCE, step=0.5, label="Guidance scale"
+        )
+        native, offered = native_size(model), sizes(model)
         with gr.Row():
-            self.width = gr.Dropdown(sizes, value=native, label="Width", min_width=100)
-            self.height = gr.Dropdown(sizes, value=native, label="Height", min_width=100)
+            self.width = gr.Dropdown(offered, value=native, label="Width", min_width=100)
+            self.height = gr.Dropdown(offered, value=native, label="Height", min_width=100)
         names = [sampler.name for sampler in SAMPLERS]
         self.sampler = gr.Dropdown(names, value=names[0], label="Sampler", elem_id="sampler")
 
@@ -127,6 +142,7 @@ class PictureForm:
             self.height,
             self.sampler,
             self.settings,
+            *self.advanced.inputs,
         ]
 
     def job(
@@ -141,6 +157,7 @@ class PictureForm:
         height: int,
         sampler: str,
         settings: object,
+        *advanced: Any,
     ) -> Job:
         """A checked job. Raises ValueError with a sentence for people."""
         if not prompt.strip():
@@ -157,6 +174,7 @@ class PictureForm:
             num_inference_steps=int(steps),
             guidance_scale=float(guidance),
             sampler=find(sampler).name,
+            **advanced_form.fields(*advanced, new_seed=random_seed()),
         )
         check(asked)
         return Job(
@@ -181,9 +199,19 @@ class PictureForm:
         return configuration
 
 
+def sizes(model: Model) -> list[int]:
+    """Sides in pixels that are offered: from half the model's own to twice."""
+    native, step = native_size(model), size_step(model)
+    return list(range(max(step, native // 2 // step * step), 2 * native + 1, step))
+
+
 def filled(job: Job) -> tuple[Any, ...]:
     """The form as it was when a job was asked for."""
-    asked = job.requests[0]
+    return filled_with(job.requests[0], job.configuration.as_dict())
+
+
+def filled_with(asked: Request, settings: Mapping[str, str]) -> tuple[Any, ...]:
+    """The form with a request and settings in it."""
     return (
         asked.prompt,
         asked.negative_prompt,
@@ -194,7 +222,8 @@ def filled(job: Job) -> tuple[Any, ...]:
         asked.width,
         asked.height,
         asked.sampler,
-        job.configuration.as_dict(),
+        dict(settings),
+        *advanced_form.filled(asked),
     )
 
 
@@ -204,7 +233,4 @@ def random_seed() -> str:
 
 def _seed(text: str) -> int:
     """A typed seed, or a new one. Raises ValueError with a sentence for who typed it."""
-    plain = text.strip() or random_seed()
-    if not plain.isdecimal() or int(plain) >= SEEDS:
-        raise ValueError(f"A seed is a whole number from 0 to {SEEDS - 1}, not {plain!r}.")
-    return int(plain)
+    return whole("A seed", text.strip() or random_seed())

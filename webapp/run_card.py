@@ -12,7 +12,7 @@ from core.request import Request
 from core.run import Effect, Effective, Memory, Picture, Run, SlotEffect
 from webapp.jobs import Ticket
 from webapp.token_counter import in_words
-from webapp.words import Tone, about, chip, seconds, short
+from webapp.words import ASKED_NAMES, Tone, about, chip, seconds, short
 
 EFFECT_WORDS: Mapping[Effect, tuple[str, Tone]] = {
     "applied": ("applied", "good"),
@@ -147,7 +147,7 @@ def _advice(run: Run) -> str:
 
 def effects(effective: Effective, slots: Sequence[Slot], name: str) -> str:
     """What each setting did, with what was counted; what did not act comes first."""
-    labels = {slot.name: slot.label for slot in slots}
+    labels = {**ASKED_NAMES, **{slot.name: slot.label for slot in slots}}
     quiet = [effect for effect in effective.slots if effect.effect == "applied"]
     loud = [effect for effect in effective.slots if effect.effect != "applied"]
     notes = "".join(

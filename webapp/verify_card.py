@@ -1,5 +1,6 @@
 """What a picture's receipt says, and what a rerun of it says about the picture."""
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
@@ -10,9 +11,12 @@ from audit.verdicts import meaning
 from audit.verification import Verification
 from core.picture_file import PictureFile
 from core.receipt import Receipt
-from core.request import PromptSyntax
+from core.request import PromptSyntax, Request
+from core.takeover import Taken
+from webapp.cli_verify import FOREIGN
 from webapp.comparer import Pair, comparer
-from webapp.words import DRIFT_TONES, chip, short
+from webapp.taking import remark_list
+from webapp.words import DRIFT_TONES, beside, chip, short
 
 EMPTY = (
     '<section class="sp-card" id="receipt"><div class="sp-empty">'
@@ -39,15 +43,7 @@ def receipt_card(receipt: Receipt, file: PictureFile, name: str) -> str:
     request, made = receipt.request, receipt.environment
     neighbours = len(receipt.requests)
     rows = [
-        ("Prompt", escape(request.prompt)),
-        ("Negative prompt", escape(request.negative_prompt)),
-        ("Prompts are read", _syntax(request.prompt_syntax)),
-        (
-            "Picture",
-            f"seed {request.seed} · {request.width} × {request.height} · "
-            f"{request.num_inference_steps} steps of {escape(request.sampler)} · guidance "
-            f"{request.guidance_scale:g}",
-        ),
+        *_asked(request),
         ("Settings", " ".join(_setting(receipt, *pair) for pair in receipt.configuration)),
         (
             "Batch",
@@ -66,13 +62,48 @@ def receipt_card(receipt: Receipt, file: PictureFile, name: str) -> str:
         ),
         ("Pixels", _pixels(receipt, file)),
     ]
-    items = "".join(f"<dt>{title}</dt><dd>{value}</dd>" for title, value in rows if value)
     return (
         '<section class="sp-card" id="receipt"><h2 class="sp-title">What the receipt says</h2>'
-        f'<div class="sp-receipt"><img src="{data_uri(file.pixels)}" '
-        f'alt="The picture {escape(name)}"><dl class="sp-facts">{items}</dl></div>'
+        f"{_facts(rows, file, name)}"
         f'<details class="sp-more"><summary>The settings as other programs read them</summary>'
         f'<pre class="sp-mono">{escape(file.texts.infotext)}</pre></details></section>'
+    )
+
+
+def foreign_card(found: Taken, file: PictureFile, name: str) -> str:
+    """What another program's text says about a picture, and why nothing can be proved by it."""
+    settings = " ".join(chip(f"{slot} {value}") for slot, value in found.settings.items())
+    rows = [*_asked(found.request), ("Settings", settings), ("Written by", escape(found.program))]
+    return (
+        '<section class="sp-card" id="receipt"><h2 class="sp-title">What its metadata say</h2>'
+        f"{_facts(rows, file, name)}"
+        f'<div class="sp-alert" role="alert">{escape(name)} {escape(FOREIGN)}</div>'
+        f"{remark_list(found)}"
+        '<p class="sp-hint">The first page can take these settings over: drop the picture in '
+        "there.</p></section>"
+    )
+
+
+def _asked(request: Request) -> list[tuple[str, str]]:
+    return [
+        ("Prompt", escape(request.prompt)),
+        ("Negative prompt", escape(request.negative_prompt)),
+        ("Prompts are read", _syntax(request.prompt_syntax)),
+        (
+            "Picture",
+            f"seed {request.seed} · {request.width} × {request.height} · "
+            f"{request.num_inference_steps} steps of {escape(request.sampler)} · guidance "
+            f"{request.guidance_scale:g}",
+        ),
+        ("Besides", escape(" · ".join(beside(request)))),
+    ]
+
+
+def _facts(rows: Sequence[tuple[str, str]], file: PictureFile, name: str) -> str:
+    items = "".join(f"<dt>{title}</dt><dd>{value}</dd>" for title, value in rows if value)
+    return (
+        f'<div class="sp-receipt"><img src="{data_uri(file.pixels)}" '
+        f'alt="The picture {escape(name)}"><dl class="sp-facts">{items}</dl></div>'
     )
 
 

@@ -1,6 +1,7 @@
 """The page that makes a picture again from its receipt, and says whether it is the same."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from audit.pictures import load_picture, pixels
 from audit.rerun import rerun_job
 from audit.verification import verification
 from core import picture_file
+from core.infotext_reading import from_infotext
 from core.models import native_size
 from core.picture_file import FORMATS, PictureFile, Texts
 from core.receipt import Receipt
+from core.request import Model
 from core.run import Run
 from webapp import run_card, verify_card, visitors
 from webapp.cli_verify import receipt_in
@@ -109,12 +112,12 @@ class VerifyPage:
         return await self._put_in(str(path))
 
     async def _put_in(self, path: str) -> tuple[Any, ...]:
-        """Say what the receipt says; what has none cannot go on."""
+        """Say what the receipt says, or another program's text; only a receipt can go on."""
         try:
-            card = await asyncio.to_thread(_read, Path(path))
+            card, proves = await asyncio.to_thread(_read, Path(path), self._services.model)
         except ValueError as error:
             return verify_card.refused(str(error)), "", "", _button(False)
-        return card, "", path, _button(True)
+        return card, "", path if proves else "", _button(proves)
 
     async def _verify(self, path: str, secret: str) -> AsyncIterator[Any]:
         owner = visitors.owner(secret)
@@ -181,9 +184,14 @@ def _file_and_receipt(path: Path) -> tuple[PictureFile, Receipt]:
     return file, receipt_in(file, path.name)
 
 
-def _read(path: Path) -> str:
-    file, receipt = _file_and_receipt(path)
-    return verify_card.receipt_card(receipt, file, path.name)
+def _read(path: Path, model: Model) -> tuple[str, bool]:
+    """A card, and whether there is a receipt."""
+    file = picture_file.read(path)
+    if file.texts.infotext and not file.texts.receipt:
+        with contextlib.suppress(ValueError):
+            found = from_infotext(file.texts.infotext, model)
+            return verify_card.foreign_card(found, file, path.name), False
+    return verify_card.receipt_card(receipt_in(file, path.name), file, path.name), True
 
 
 def _button(interactive: bool) -> Any:

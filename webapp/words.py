@@ -7,6 +7,7 @@ from audit.score import AXES, Audit, Axis, AxisVerdict, Determinism, Drift, Scor
 from audit.statistics import MIN_PAIRS, tied
 from audit.units import bound, percent, trials
 from audit.verdicts import meaning
+from core.request import Request
 
 Tone = str
 """A class of `style.css`: `good`, `care`, `bad` or `quiet`."""
@@ -37,6 +38,31 @@ DRIFT_TONES: Mapping[str, Tone] = {
     "visibly-changed": "care",
     "different": "bad",
 }
+
+ASKED_NAMES: Mapping[str, str] = {
+    "schedule": "Schedule",
+    "noise-source": "Random numbers",
+    "variation": "Variation",
+    "eta-noise-seed-delta": "Eta noise seed delta",
+    "clip-skip": "Clip skip",
+}
+"""What a picture's own fields are called, by the name that a run records their effect under."""
+
+
+def beside(request: Request) -> tuple[str, ...]:
+    """The fields that most pictures leave alone, where this one does not."""
+    usual = Request(prompt="", model=request.model)
+    parts = (
+        (request.schedule != usual.schedule, f"schedule {request.schedule}"),
+        (request.noise_source != usual.noise_source, f"random numbers {request.noise_source}"),
+        (
+            request.variation_strength > 0,
+            f"variation {request.variation_seed} at {request.variation_strength:g}",
+        ),
+        (request.eta_noise_seed_delta > 0, f"ENSD {request.eta_noise_seed_delta}"),
+        (request.clip_skip > 1, f"clip skip {request.clip_skip}"),
+    )
+    return tuple(words for said, words in parts if said)
 
 
 def seconds(value: float) -> str:
