@@ -22,6 +22,13 @@ def initial_noise(
     return torch.cat([torch.randn((1, *shape), generator=generator) for generator in generators])
 
 
+def second_generators(seeds: Sequence[int]) -> list[torch.Generator]:
+    """For what is added before a second pass: they follow from the same seeds, without repeating
+    the numbers of the initial noise."""
+    digests = (hashlib.sha256(f"second pass {seed}".encode()).digest() for seed in seeds)
+    return generators([int.from_bytes(digest[:7], "big") for digest in digests])
+
+
 def nudge(latents: torch.Tensor, index: int) -> torch.Tensor:
     """The same latents with one element of every picture moved up by one ULP of their dtype."""
     moved = latents.clone()

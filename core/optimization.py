@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import torch
     from diffusers import StableDiffusionPipeline
 
+    from core.optimizations.resolution import TwoPasses
     from core.platforms import Platform
     from core.record import Record
     from core.request import Job
@@ -36,7 +37,7 @@ class StepHook(Protocol):
 
 Patch = Callable[
     ["StableDiffusionPipeline", "Job", "float | None", "Record"],
-    AbstractContextManager["StepHook | None"],
+    AbstractContextManager["StepHook | TwoPasses | None"],
 ]
 Prepare = Callable[["StableDiffusionPipeline", "float | None"], None]
 Surround = Callable[["float | None"], AbstractContextManager[None]]
@@ -53,7 +54,7 @@ class Optimization:
     - `prepare`: what cannot be undone (compile, class swaps); gives the pipeline an entry of its
       own in the pool.
     - `patch`: a context manager around one job. It writes what really happened into the record
-      and leaves no trace; it may yield a `StepHook`.
+      and leaves no trace; it may yield a `StepHook`, or what two passes need.
     - `surround`: a context manager that sets a global switch for one job. Every one is entered
       before the first patch, so that what a patch computes at its start is computed under it.
     - `draws`: it takes random numbers from torch's global generator, which no request seeds.

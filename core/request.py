@@ -75,8 +75,9 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class StepEvent:
-    """Sent after a denoising step. `step` counts from 1 to `num_inference_steps`; with samplers
-    that call the UNet twice in a step, such as Heun, both calls are one step."""
+    """Sent after a denoising step. `step` counts from 1 to `num_inference_steps`, which has the
+    steps of a second pass too; with samplers that call the UNet twice in a step, such as Heun,
+    both calls are one step."""
 
     step: int
     num_inference_steps: int

@@ -16,14 +16,15 @@ class Picture:
 
     request: Request
     noise_sha256: str
-    """float32 initial noise (4, height/f, width/f), before it is scaled to the first sigma."""
+    """float32 initial noise (4, height/f, width/f), before it is scaled to the first sigma; with
+    two passes that of the first, in its size."""
     latents_sha256: str
     """Final latents, in the dtype they had."""
     pixels_sha256: str
     """RGB, uint8, (height, width, 3)."""
     step_sha256s: tuple[str, ...] = ()
-    """Latents after each of `num_inference_steps` steps, whatever the number of UNet calls in it;
-    empty when not captured."""
+    """Latents after each of `num_inference_steps` steps, whatever the number of UNet calls in it,
+    and after each of a second pass; empty when not captured."""
     path: Path | None = field(default=None, compare=False)
     """The PNG, named by its own SHA-256 in the engine's picture folder. Not compared: its receipt
     also tells after how much other work, and in which kind of process, the picture was made."""

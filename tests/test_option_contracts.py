@@ -54,7 +54,8 @@ def job_with(option: Optimization) -> Job:
         settings[option.slot] = "tiles:192"
     if option.slot == "threads":
         settings[option.slot] = f"pinned:{torch.get_num_threads() + 1}"
-    return tiny_job(seeds=(1, 2), side=256 if option.slot == "vae-tiling" else 128, **settings)
+    side = {"vae-tiling": 256, "two-pass": 160}.get(option.slot, 128)
+    return tiny_job(seeds=(1, 2), side=side, **settings)
 
 
 def loaded(pipeline: StableDiffusionPipeline, job: Job) -> StableDiffusionPipeline:

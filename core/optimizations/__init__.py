@@ -20,6 +20,7 @@ from core.optimizations.numerics import (
     TF32,
 )
 from core.optimizations.precision import PRECISION
+from core.optimizations.resolution import TWO_PASS, TwoPasses
 from core.optimizations.slice_budget import SLICE_BUDGET
 from core.optimizations.threads import THREADS
 from core.optimizations.token_merging import TOKEN_MERGING
@@ -46,6 +47,7 @@ SLOTS: tuple[Slot, ...] = (
     VAE_TILING,
     MEMORY_FORMAT,
     COMPILE,
+    TWO_PASS,
 )
 OPTIMIZATIONS: tuple[Optimization, ...] = tuple(o for slot in SLOTS for o in slot.options)
 
@@ -179,8 +181,10 @@ def prepare(pipeline: "StableDiffusionPipeline", configuration: Configuration) -
 class StepHooks:
     """Several hooks as one: a UNet call is guided unless one of them says no."""
 
-    def __init__(self, hooks: list[StepHook]) -> None:
+    def __init__(self, hooks: list[StepHook], passes: TwoPasses | None = None) -> None:
         self.hooks = hooks
+        self.passes = passes
+        """Set where the picture begins in another size."""
 
     def guided(self, call: int, sigma: float) -> bool:
         """Every hook is asked, also after a no: each keeps its own account of the calls."""
@@ -202,13 +206,16 @@ def applied(pipeline: "StableDiffusionPipeline", job: Job, record: Record) -> It
     for option, _ in options:
         record.slot(option.slot, job.configuration.get(option.slot))
     with ExitStack() as stack:
-        hooks = []
+        hooks: list[StepHook] = []
+        passes = None
         for option, number in options:
             if option.surround is not None:
                 stack.enter_context(option.surround(number))
         for option, number in sorted(options, key=_later):
             if option.patch is not None:
                 hook = stack.enter_context(option.patch(pipeline, job, number, record))
-                if hook is not None:
+                if isinstance(hook, TwoPasses):
+                    passes = hook
+                elif hook is not None:
                     hooks.append(hook)
-        yield StepHooks(hooks)
+        yield StepHooks(hooks, passes)

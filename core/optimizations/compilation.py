@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from core.optimization import Optimization, Slot
+from core.optimizations.resolution import latent_sizes
 from core.platforms import one_sentence
 from core.record import Record, SlotRecord
 from core.request import Job
@@ -125,8 +126,9 @@ def _patched(
     blocks = [forward for forward in found if isinstance(forward, CompiledForward)]
     with dynamo.patch(recompile_limit=SHAPES):
         before = _totals(blocks)
-        for rows in _rows(job):
-            _warm_up(pipeline, job, rows, blocks)
+        for size in latent_sizes(pipeline, job):
+            for rows in _rows(job):
+                _warm_up(pipeline, size, rows, blocks)
         start = _totals(blocks)
         try:
             yield
@@ -153,14 +155,15 @@ def _rows(job: Job) -> list[int]:
 
 
 def _warm_up(
-    pipeline: "StableDiffusionPipeline", job: Job, rows: int, blocks: list[CompiledForward]
+    pipeline: "StableDiffusionPipeline",
+    size: tuple[int, int],
+    rows: int,
+    blocks: list[CompiledForward],
 ) -> None:
     """One UNet call on zeros, where the blocks were not compiled for such a call yet."""
     if not blocks:
         return
-    unet, first = pipeline.unet, job.requests[0]
-    factor = pipeline.vae_scale_factor
-    size = (first.height // factor, first.width // factor)
+    unet = pipeline.unet
     state = (
         rows,
         size,
