@@ -40,6 +40,7 @@ Patch = Callable[
     AbstractContextManager["StepHook | TwoPasses | None"],
 ]
 Prepare = Callable[["StableDiffusionPipeline", "float | None"], None]
+Place = Callable[["StableDiffusionPipeline", "torch.device"], None]
 Surround = Callable[["float | None"], AbstractContextManager[None]]
 Probe = Callable[["torch.device", "torch.dtype"], None]
 
@@ -53,6 +54,8 @@ class Optimization:
     - `load`: keyword arguments it passes to loading the pipeline.
     - `prepare`: what cannot be undone (compile, class swaps); gives the pipeline an entry of its
       own in the pool.
+    - `place`: puts a prepared pipeline where it computes, in place of moving all of it to the
+      device; an entry of its own in the pool too.
     - `patch`: a context manager around one job. It writes what really happened into the record
       and leaves no trace; it may yield a `StepHook`, or what two passes need.
     - `surround`: a context manager that sets a global switch for one job. Every one is entered
@@ -70,6 +73,7 @@ class Optimization:
     probe: Probe | None = None
     load: Mapping[str, Any] = field(default_factory=dict)
     prepare: Prepare | None = None
+    place: Place | None = None
     patch: Patch | None = None
     surround: Surround | None = None
     draws: bool = False

@@ -28,7 +28,7 @@ def encode(
             _note_cut(pipeline, "negative prompt", request.negative_prompt, record)
     positive, negative = pipeline.encode_prompt(
         [request.prompt for request in requests],
-        pipeline.device,
+        pipeline._execution_device,
         1,
         guided,
         [request.negative_prompt for request in requests],

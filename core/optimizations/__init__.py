@@ -11,6 +11,7 @@ from core.optimization import Configuration, Optimization, Slot, StepHook
 from core.optimizations.attention import ATTENTION
 from core.optimizations.compilation import COMPILE
 from core.optimizations.guidance import MIN_SIGMA
+from core.optimizations.layerwise_casting import LAYERWISE_CASTING
 from core.optimizations.memory import ATTENTION_SLICING, VAE_SLICING, VAE_TILING
 from core.optimizations.memory_format import MEMORY_FORMAT
 from core.optimizations.numerics import (
@@ -19,6 +20,7 @@ from core.optimizations.numerics import (
     DETERMINISTIC_ALGORITHMS,
     TF32,
 )
+from core.optimizations.offload import OFFLOAD
 from core.optimizations.precision import PRECISION
 from core.optimizations.resolution import TWO_PASS, TwoPasses
 from core.optimizations.slice_budget import SLICE_BUDGET
@@ -48,6 +50,8 @@ SLOTS: tuple[Slot, ...] = (
     MEMORY_FORMAT,
     COMPILE,
     TWO_PASS,
+    LAYERWISE_CASTING,
+    OFFLOAD,
 )
 OPTIMIZATIONS: tuple[Optimization, ...] = tuple(o for slot in SLOTS for o in slot.options)
 
@@ -167,7 +171,7 @@ def prepared_key(configuration: Configuration) -> str:
     return " ".join(
         f"{option.slot}={configuration.get(option.slot)}"
         for option, _ in chosen(configuration)
-        if option.prepare is not None
+        if option.prepare is not None or option.place is not None
     )
 
 
@@ -176,6 +180,17 @@ def prepare(pipeline: "StableDiffusionPipeline", configuration: Configuration) -
     for option, number in chosen(configuration):
         if option.prepare is not None:
             option.prepare(pipeline, number)
+
+
+def place(
+    pipeline: "StableDiffusionPipeline", configuration: Configuration, device: torch.device
+) -> None:
+    """Put a prepared pipeline onto the device, or as much of it as an option says."""
+    for option, _ in chosen(configuration):
+        if option.place is not None:
+            option.place(pipeline, device)
+            return
+    pipeline.to(device)
 
 
 class StepHooks:

@@ -114,6 +114,11 @@ def _prepare(
         block.forward = CompiledForward(block, {**IN_THIS_PROCESS, **mode}, ready)
 
 
+def is_compiled(pipeline: "StableDiffusionPipeline") -> bool:
+    forwards = (getattr(module, "forward", None) for module in pipeline.unet.modules())
+    return any(isinstance(forward, CompiledForward) for forward in forwards)
+
+
 @contextmanager
 def _patched(
     pipeline: "StableDiffusionPipeline", job: Job, parameter: float | None, record: Record
