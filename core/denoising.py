@@ -63,7 +63,8 @@ def denoise(
     if rest is not None:
         if watch.cancelled():
             raise Cancelled
-        larger = passes.enlarge(latents, rest.sigmas[0])
+        with stopwatch.part("upscaler"):
+            larger = passes.enlarge(latents, rest.sigmas[0])
         generators = noise.second_generators(seeds)
         added = noise.initial_noise(generators, (shape[0], larger.shape[2], larger.shape[3]))
         level = rest.timesteps[:1].repeat(len(seeds))
@@ -135,18 +136,21 @@ class _Loop:
             )
             rows = self.embeddings if guided else self.embeddings[-len(job.requests) :]
             model_input = torch.cat([latents] * 2) if guided else latents
-            prediction = self.pipeline.unet(
-                scheduler.scale_model_input(model_input, timestep),
-                timestep,
-                encoder_hidden_states=rows,
-                timestep_cond=None,
-                cross_attention_kwargs=None,
-                added_cond_kwargs=None,
-                return_dict=False,
-            )[0]
+            model_input = scheduler.scale_model_input(model_input, timestep)
+            with stopwatch.part("unet"):
+                prediction = self.pipeline.unet(
+                    model_input,
+                    timestep,
+                    encoder_hidden_states=rows,
+                    timestep_cond=None,
+                    cross_attention_kwargs=None,
+                    added_cond_kwargs=None,
+                    return_dict=False,
+                )[0]
             if guided:
-                negative, positive = prediction.chunk(2)
-                prediction = negative + first.guidance_scale * (positive - negative)
+                with stopwatch.part("guidance"):
+                    negative, positive = prediction.chunk(2)
+                    prediction = negative + first.guidance_scale * (positive - negative)
             moved = scheduler.step(prediction, timestep, latents, **fresh, return_dict=False)
             latents = moved[0]
             if (call + 1) % scheduler.order and call + 1 < len(sigmas):
@@ -156,11 +160,14 @@ class _Loop:
             if job.capture_steps:
                 self.digests.append([noise.digest(row) for row in latents])
             ended = stopwatch.now()
-            stopwatch.steps.append(ended - began)
+            stopwatch.step(ended - began)
             if self.hook.passes is not None:
                 self.hook.passes.stepped()
             estimate = samplers.estimate(scheduler, moved)
-            preview = self.preview.png(self.pipeline.vae, estimate) if self.preview else None
+            preview = None
+            if self.preview is not None:
+                with stopwatch.part("preview"):
+                    preview = self.preview.png(self.pipeline.vae, estimate)
             watch.on_step(
                 StepEvent(
                     step=step,

@@ -19,7 +19,7 @@ from core.denoising import Cancelled, denoise
 from core.finite import require_finite
 from core.infotext import infotext
 from core.instruction_sets import current
-from core.measurement import PeakMemory, Stopwatch
+from core.measurement import Stopwatch
 from core.models import check
 from core.optimizations import applied, draws
 from core.optimizations.unet_calls import watching_unet
@@ -61,7 +61,6 @@ class DiffusersEngine:
         environment = self.environment()
         record = Record()
         stopwatch = Stopwatch(self.pool.device)
-        memory = PeakMemory(self.pool.device)
         pictures: tuple[Picture, ...] = ()
         outcome: Outcome = "ok"
         reason = ""
@@ -93,7 +92,8 @@ class DiffusersEngine:
             pictures=pictures,
             effective=record.freeze(),
             timings=stopwatch.timings(),
-            memory=memory.read(),
+            memory=stopwatch.memory.read(),
+            usage=stopwatch.usage(),
             reason=reason,
         )
 
@@ -111,9 +111,10 @@ class DiffusersEngine:
             with stopwatch.stage("load"):
                 pipeline = self.pool.get(first.model, job.configuration)
                 hook = stack.enter_context(applied(pipeline, job, record))
+            stopwatch.loaded_bytes = stopwatch.memory.in_use()
             record.threads = torch.get_num_threads()
             environment = replace(environment, threads=record.threads)
-            with stopwatch.stage("encode"):
+            with stopwatch.stage("encode"), stopwatch.part("text-encoder"):
                 embeddings = encode(pipeline, job.requests, guided, record)
             with stopwatch.stage("denoise"), watching_unet(pipeline, record.see_unet_call):
                 start, latents, steps = denoise(
@@ -121,7 +122,7 @@ class DiffusersEngine:
                 )
             if watch.cancelled():
                 raise Cancelled
-            with stopwatch.stage("decode"):
+            with stopwatch.stage("decode"), stopwatch.part("vae"):
                 images = _decode(pipeline, latents)
         with stopwatch.stage("save"):
             environment = replace(environment, threads=record.threads or environment.threads)

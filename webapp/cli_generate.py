@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from core.bottleneck import bottlenecks
 from core.lease import lease
 from core.models import check, native_size, resolve
 from core.picture_file import FORMATS, copy
@@ -18,6 +19,7 @@ from core.samplers import SAMPLERS, find
 from core.store import Store
 from webapp.places import places
 from webapp.terminal import BadInput, interruptible, print_json, say
+from webapp.usage_card import lines
 
 
 def add_to(app: typer.Typer) -> None:
@@ -195,6 +197,8 @@ def _document(runs: list[Run], targets: list[Path | None]) -> dict[str, Any]:
         },
         "peak_memory_bytes": max((run.memory.peak_bytes or 0 for run in runs), default=0) or None,
         "memory_kind": first.memory.kind,
+        "usage": first.usage,
+        "bottlenecks": bottlenecks(first),
     }
 
 
@@ -212,3 +216,5 @@ def _show(runs: list[Run], targets: list[Path | None]) -> None:
     seconds = sum(run.timings.picture for run in runs) / max(1, len(pictures))
     peak = max(run.memory.peak_bytes or 0 for run in runs)
     say(f"  {seconds:.2f} s per picture, peak memory {peak / 1e9:.2f} GB ({run.memory.kind})")
+    for line in lines(run):
+        say(f"  {line}")

@@ -11,6 +11,7 @@ from core.optimization import Slot
 from core.request import Request
 from core.run import Effect, Effective, Memory, Picture, Run, SlotEffect
 from webapp.jobs import Ticket
+from webapp.usage_card import parts, what_follows
 from webapp.words import Tone, about, chip, seconds, short
 
 EFFECT_WORDS: Mapping[Effect, tuple[str, Tone]] = {
@@ -206,10 +207,12 @@ def _took(run: Run) -> str:
     rows = (
         ("Time", f'<div class="sp-stages" aria-hidden="true">{strip}</div>{escape(words)}'),
         ("Peak memory", _memory(run.memory)),
+        ("By part", parts(run)),
+        ("Bottleneck", what_follows(run)),
         ("Seed", f'<span class="sp-figures">{picture.request.seed}</span>'),
         ("Digests", _digests(picture)),
     )
-    items = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows)
+    items = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows if value)
     return f'<dl class="sp-facts">{items}</dl>'
 
 
