@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from core.run import Part, PartName, Run
+from core.sizes import gigabytes
 
 PART_NAMES: Mapping[PartName, str] = {
     "text-encoder": "text encoder",
@@ -88,8 +89,8 @@ def _of_memory(run: Run) -> Bottleneck | None:
     return Bottleneck(
         of="memory",
         part=part.name,
-        sentence=f"The {PART_NAMES[part.name]} holds the peak: it adds {_size(peak - loaded)} to "
-        f"the {_size(loaded)} that stand loaded.",
+        sentence=f"The {PART_NAMES[part.name]} holds the peak: it adds "
+        f"{gigabytes(peak - loaded)} to the {gigabytes(loaded)} that stand loaded.",
         hint=_MEMORY_HINTS.get(part.name, _no_hint)(run, part),
     )
 
@@ -158,7 +159,3 @@ _MEMORY_HINTS: Mapping[PartName, Callable[[Run, Part], str]] = {
 def _applied(run: Run, slot: str) -> bool:
     effect = run.effective.slot(slot)
     return effect is not None and effect.effect == "applied"
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

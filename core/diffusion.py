@@ -32,6 +32,7 @@ from core.receipt import dump, receipt_of
 from core.record import Record
 from core.request import Job, ProcessKind, Watch
 from core.run import Effective, Environment, Outcome, Picture, Run
+from core.shortage import ran_out
 
 
 class DiffusersEngine:
@@ -63,7 +64,9 @@ class DiffusersEngine:
         stopwatch = Stopwatch(self.pool.device)
         pictures: tuple[Picture, ...] = ()
         outcome: Outcome = "ok"
-        reason = ""
+        reason = shortage = ""
+        for note in job.notes:
+            record.note(note)
         try:
             if job.conditions.generator_seed is not None:
                 torch.manual_seed(job.conditions.generator_seed)
@@ -74,15 +77,17 @@ class DiffusersEngine:
                 pictures = self._pictures(job, watch, record, stopwatch, environment)
         except Cancelled:
             outcome, reason = "cancelled", "Cancelled by the user."
-        except torch.OutOfMemoryError:
-            outcome = "failed"
-            reason = (
-                f"{self.platform.device} ran out of memory: make the picture or the batch smaller, "
-                "or choose an attention option that needs less."
-            )
         except Exception as error:
             outcome, reason = "failed", one_sentence(error)
-        if outcome != "ok":
+            if ran_out(error):
+                shortage = stopwatch.broken_in
+                reason = (
+                    f"{self.platform.device} ran out of memory: make the picture or the batch "
+                    "smaller, or choose settings that need less."
+                )
+        if shortage:
+            self.pool.clear()
+        elif outcome != "ok":
             self.pool.collect()
         self._calls += 1
         return Run(
@@ -95,6 +100,7 @@ class DiffusersEngine:
             memory=stopwatch.memory.read(),
             usage=stopwatch.usage(),
             reason=reason,
+            shortage=shortage,
         )
 
     def _pictures(

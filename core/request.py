@@ -69,6 +69,9 @@ class Job:
     conditions: Conditions = field(default_factory=Conditions)
     capture_steps: bool = True
     """Record a digest of every picture's latents after every step."""
+    notes: tuple[str, ...] = ()
+    """Sentences for the record and the receipts, for example why the settings are not those that
+    were asked for."""
     preview: bool = False
     """Attach a small picture of the first request's estimate to step events (`core.preview`)."""
 

@@ -159,3 +159,5 @@ class Run:
     usage: Usage = field(default_factory=Usage)
     reason: str = ""
     """One clear sentence when the outcome is not `ok`."""
+    shortage: str = ""
+    """The stage, by its name in `Timings`, in which memory ran out; empty where it did not."""

@@ -69,6 +69,30 @@ def test_generate_makes_the_picture_it_reports(  # type: ignore[no-untyped-def]
     assert document["seconds"]["denoise"] > 0
 
 
+def test_a_memory_limit_is_planned_for_from_a_first_step(  # type: ignore[no-untyped-def]
+    seedproof, tiny_model_path: Path, tmp_path: Path
+) -> None:
+    code, out, err = seedproof(
+        "generate", "a cat", "--model", str(tiny_model_path), "--width", "96", "--height", "64",
+        "--num-inference-steps", "1", "--batch-size", "2", "--memory-limit", "1MB",
+        "--db", str(tmp_path / "s.db"), "--json",
+    )  # fmt: skip
+    document = json.loads(out)
+    assert code == 0
+    assert "nothing was measured here yet: one step at 128x128 px first" in err
+    assert "over a limit of 1 MB: no step is known to lower it" in err
+    assert "was over the limit of 1 MB" in err
+    plan = document["memory_plan"]
+    assert plan["limit_bytes"] == 10**6
+    assert plan["predicted_peak_bytes"] > 10**7
+    assert plan["fits"] is False
+    assert bool(plan["changes"]) == (document["notes"][:1] == [plan["sentence"]])
+    assert [image["seed"] for image in document["images"]] == [0, 1]
+    parts = {part["name"]: part["calls"] for part in document["usage"]["parts"]}
+    assert parts == {"text-encoder": 1, "unet": 1, "guidance": 1, "vae": 1}
+    assert document["bottlenecks"][0]["of"] == "time"
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -79,6 +103,7 @@ def test_generate_makes_the_picture_it_reports(  # type: ignore[no-untyped-def]
         (["generate", "x", "--out", "a.gif"], "--out takes a .png, .jpg or .webp"),
         (["generate", "x", "--sampler", "Magic"], "Unknown sampler 'Magic'"),
         (["generate", "x", "--num-inference-steps", "501"], "at most 500"),
+        (["generate", "x", "--memory-limit", "lots"], "a size such as 0.9GB or 900MB, not 'lots'"),
         (["generate"], "Missing argument"),
         (["generate", "x", "--seed", "many"], "valid integer"),
         (["audit", "--plan", "thorough"], "thorough"),

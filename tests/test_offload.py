@@ -32,21 +32,34 @@ def test_it_takes_a_device_with_memory_of_its_own() -> None:
         assert key == f"offload={option.name}"
 
 
-def test_every_layer_fetches_its_weights_and_gives_the_same_bits(
-    shared_pipeline: StableDiffusionPipeline,
-) -> None:
-    """With the CPU as the device, which computes the same and spares nothing: it says so."""
-    job = tiny_job(offload="sequential")
+def test_layers_weights_leave_the_pipeline(shared_pipeline: StableDiffusionPipeline) -> None:
+    """accelerate fetches a layer's weights for its call; with a CPU as the device it cannot, so
+    that computing is left to the test on a GPU."""
     pipeline = copy.deepcopy(shared_pipeline)
-    place(pipeline, job.configuration, torch.device("cpu"))
+    place(pipeline, tiny_job(offload="sequential").configuration, torch.device("cpu"))
     assert {weight.device.type for weight in pipeline.unet.parameters()} == {"meta"}
-    bits = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
-    words = torch.zeros(1, 77, 32)
-    with torch.no_grad():
-        ours = pipeline.unet(bits, 500, words, return_dict=False)[0]
-        theirs = shared_pipeline.unet(bits, 500, words, return_dict=False)[0]
-    assert torch.equal(ours, theirs)
     assert pipeline._execution_device.type == "cpu"
+
+
+def test_parts_that_take_turns_on_a_cpu_give_the_same_bits_and_spare_nothing(
+    tiny_model_path: Path, tmp_path: Path
+) -> None:
+    engine = DiffusersEngine(detect("cpu"), tmp_path)
+    model = resolve(str(tiny_model_path), Path("unused"))
+    asked = Request(prompt="a cat", model=model, width=64, height=64, num_inference_steps=2)
+    runs = {}
+    for value in ("off", "model"):
+        settings = configure({"offload": value}, engine.platform)
+        job = Job(id=value, requests=(asked,), configuration=settings)
+        runs[value] = engine.run(job, Following())
+        assert runs[value].outcome == "ok", runs[value].reason
+    assert runs["model"].pictures == runs["off"].pictures
+    pipeline = engine.pool.get(model, runs["model"].job.configuration)
+    assert len(pipeline._all_hooks) == 3
+    effect = runs["model"].effective.slot("offload")
+    assert effect is not None
+    assert effect.effect == "none"
+    assert effect.reason == "the CPU computed, so there was no other memory to spare"
 
 
 def test_on_a_cpu_it_says_that_nothing_was_spared(

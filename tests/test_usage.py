@@ -190,7 +190,7 @@ def test_what_takes_the_time(run: Run, sentence: str, hint: str) -> None:
     [
         (
             run_of(unet(), vae(), pictures=2),
-            "The VAE holds the peak: it adds 200 MB to the 100 MB that stand loaded.",
+            "The VAE holds the peak: it adds 0.20 GB to the 0.10 GB that stand loaded.",
             "vae-slicing=on decodes the 2 pictures one after another.",
         ),
         (run_of(unet(), vae()), "The VAE holds", "vae-tiling=tiles:128 decodes in tiles of 128"),

@@ -10,15 +10,19 @@ from typing import Annotated, Any
 import typer
 
 from core.bottleneck import bottlenecks
+from core.ladder import Choice
 from core.lease import lease
 from core.models import check, native_size, resolve
+from core.optimization import Configuration
 from core.picture_file import FORMATS, copy
 from core.request import Following, Job, Request, StepEvent
 from core.run import Run
 from core.samplers import SAMPLERS, find
+from core.shortage import run_stepping_down
 from core.store import Store
+from webapp.memory_limit import byte_count, document, over_limit, planned
 from webapp.places import places
-from webapp.terminal import BadInput, interruptible, print_json, say
+from webapp.terminal import BadInput, interruptible, print_json, say, tell
 from webapp.usage_card import lines
 
 
@@ -74,6 +78,9 @@ def generate(
     ] = SAMPLERS[0].name,
     batch_size: Annotated[int, typer.Option(help="Pictures computed together.", min=1)] = 1,
     batch_count: Annotated[int, typer.Option(help="Batches, one after another.", min=1)] = 1,
+    memory_limit: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Choose settings for it, as 0.9GB or 900MB.")
+    ] = None,
     model: Annotated[str, typer.Option(help="pocket, or a folder.")] = "pocket",
     out: Annotated[Path | None, typer.Option(help="Copy it there: .png, .jpg or .webp.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
@@ -84,6 +91,7 @@ def generate(
     from core.optimizations import availability, chosen, configure
     from core.platforms import detect
 
+    limit = None if memory_limit is None else byte_count(memory_limit)
     place = places(database)
     chosen_model = resolve(model, place.shipped_model)
     platform = detect()
@@ -108,34 +116,47 @@ def generate(
     ]
     check(requests[0])
     targets = _targets(out, requests)
+    store = Store(place.database)
+    engine = DiffusersEngine(platform, store.pictures)
+    choice, notes = Choice(configuration=configuration, batch_size=batch_size), []
+    memory_plan = None
+    if limit is not None:
+        with lease(platform.device, place.leases):
+            memory_plan = planned(limit, requests[0], choice, platform, engine, store)
+        tell(f"  {memory_plan.sentence}")
+        choice = memory_plan.choice
+        notes = [memory_plan.sentence] if memory_plan.changes else []
     jobs = [
         Job(
             id=uuid.uuid4().hex,
-            requests=tuple(requests[i : i + batch_size]),
-            configuration=configuration,
+            requests=tuple(requests[i : i + choice.batch_size]),
+            configuration=choice.configuration,
+            notes=tuple(notes),
         )
-        for i in range(0, len(requests), batch_size)
+        for i in range(0, len(requests), choice.batch_size)
     ]
-    store = Store(place.database)
-    engine = DiffusersEngine(platform, store.pictures)
-    runs = []
+    runs: list[Run] = []
     with interruptible() as stop:
         for number, job in enumerate(jobs, 1):
             watch = Following(step=_progress(number, len(jobs)), stop=stop.is_set)
             with lease(platform.device, place.leases, stop.is_set):
-                run = engine.run(job, watch)
-            store.add_generation(run)
-            runs.append(run)
-            if run.outcome != "ok":
+                made = run_stepping_down(engine, job, watch, platform)
+            for run in made:
+                store.add_generation(run)
+            runs += made
+            if runs[-1].outcome != "ok":
                 break
     pictures = [picture for run in runs for picture in run.pictures]
     for picture, target in zip(pictures, targets, strict=False):
         if target and picture.path:
             copy(picture.path, target)
     if as_json:
-        print_json(_document(runs, targets))
+        plan = None if memory_plan is None else document(memory_plan)
+        print_json({**_document(runs, targets, configuration), "memory_plan": plan})
     else:
         _show(runs, targets)
+    if limit is not None and (over := over_limit(runs, limit)):
+        tell(f"  {over}")
     if runs[-1].outcome == "cancelled":
         raise KeyboardInterrupt
     if runs[-1].outcome == "failed":
@@ -165,7 +186,7 @@ def _progress(number: int, count: int) -> Callable[[StepEvent], None]:
     return show
 
 
-def _document(runs: list[Run], targets: list[Path | None]) -> dict[str, Any]:
+def _document(runs: list[Run], targets: list[Path | None], asked: Configuration) -> dict[str, Any]:
     pictures = [picture for run in runs for picture in run.pictures]
     first = runs[0]
     return {
@@ -179,7 +200,8 @@ def _document(runs: list[Run], targets: list[Path | None]) -> dict[str, Any]:
             }
             for picture, target in zip(pictures, targets, strict=False)
         ],
-        "requested": first.job.configuration.as_dict(),
+        "requested": asked.as_dict(),
+        "used": first.job.configuration.as_dict(),
         "effective": {
             slot.slot: {
                 "effect": slot.effect,

@@ -55,6 +55,7 @@ def services(place: Places, model: str, policy: Policy = OWN) -> Iterator["Servi
         engine = WorkerEngine(pictures=store.pictures, lease_folder=place.leases, replace_dead=True)
 
         from core.platforms import detect
+        from core.shortage import SteppingEngine
         from webapp.audits import Audits
         from webapp.findings import Findings
         from webapp.jobs import JobQueue
@@ -63,7 +64,7 @@ def services(place: Places, model: str, policy: Policy = OWN) -> Iterator["Servi
 
         platform = detect()
         reruns = Reruns(
-            engine,
+            SteppingEngine(engine, platform),
             lambda conditions: open_worker(
                 conditions,
                 platform,

@@ -72,7 +72,8 @@ def _lanczos(
     pixels = pixels.to(latents.device, latents.dtype)
     encoded: torch.Tensor = vae.encode(pixels, return_dict=False)[0].mode()
     require_finite(encoded, "The enlarged picture, encoded,")
-    return encoded * vae.config.scaling_factor
+    scaled: torch.Tensor = encoded * vae.config.scaling_factor
+    return scaled
 
 
 def _pixels(pipeline: "StableDiffusionPipeline", latents: torch.Tensor) -> list[Image.Image]:
