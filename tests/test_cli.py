@@ -30,6 +30,8 @@ def test_doctor_lists_every_optimization_truthfully(seedproof) -> None:  # type:
     document = json.loads(out)
     assert code == 0
     assert document["platform"]["device"]
+    assert document["platform"]["instruction_set"] in document["hardware"][0]
+    assert any("of memory" in sentence for sentence in document["hardware"])
     rows = {(row["slot"], row["name"]): row for row in document["optimizations"]}
     assert list(rows) == [(o.slot, o.name) for o in OPTIMIZATIONS]
     assert rows["attention", "sdp"]["available"] is True
