@@ -130,6 +130,8 @@ def _unet_memory(run: Run, part: Part) -> str:
         return "attention=none computes whole score matrices: attention=sub-quadratic does not."
     if pictures > 1:
         return f"Batches of fewer than {pictures} pictures take less."
+    if run.job.requests[0].guidance_scale > 1 and not _applied(run, "guidance-batch"):
+        return "guidance-batch=separate computes guidance's two halves one after the other."
     return "A smaller picture takes less."
 
 

@@ -2,6 +2,7 @@
 step, and a stop between any two."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -137,16 +138,11 @@ class _Loop:
             rows = self.embeddings if guided else self.embeddings[-len(job.requests) :]
             model_input = torch.cat([latents] * 2) if guided else latents
             model_input = scheduler.scale_model_input(model_input, timestep)
-            with stopwatch.part("unet"):
-                prediction = self.pipeline.unet(
-                    model_input,
-                    timestep,
-                    encoder_hidden_states=rows,
-                    timestep_cond=None,
-                    cross_attention_kwargs=None,
-                    added_cond_kwargs=None,
-                    return_dict=False,
-                )[0]
+            predict = partial(self._predict, timestep)
+            if guided and self.hook.halves is not None:
+                prediction = self.hook.halves.predict(predict, model_input, rows)
+            else:
+                prediction = predict(model_input, rows)
             if guided:
                 with stopwatch.part("guidance"):
                     negative, positive = prediction.chunk(2)
@@ -179,3 +175,18 @@ class _Loop:
             )
             began, began_call = stopwatch.now(), call + 1
         return latents
+
+    def _predict(
+        self, timestep: torch.Tensor, model_input: torch.Tensor, rows: torch.Tensor
+    ) -> torch.Tensor:
+        with self.stopwatch.part("unet"):
+            prediction: torch.Tensor = self.pipeline.unet(
+                model_input,
+                timestep,
+                encoder_hidden_states=rows,
+                timestep_cond=None,
+                cross_attention_kwargs=None,
+                added_cond_kwargs=None,
+                return_dict=False,
+            )[0]
+        return prediction

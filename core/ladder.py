@@ -56,6 +56,11 @@ def _half_the_batch(choice: Choice, request: Request) -> int | None:
     return -(-choice.batch_size // 2) if choice.batch_size > 1 else None
 
 
+def _halves(choice: Choice, request: Request) -> Settings | None:
+    off = choice.configuration.get("guidance-batch") == "off"
+    return {"guidance-batch": "separate"} if request.guidance_scale > 1 and off else None
+
+
 def _offload_parts(choice: Choice, request: Request) -> Settings | None:
     return {"offload": "model"} if choice.configuration.get("offload") == "off" else None
 
@@ -90,6 +95,7 @@ LADDER: tuple[Rung, ...] = (
         relieves=frozenset({"encode", "denoise", "decode"}),
         down=_half_the_batch,
     ),
+    Rung(name="guidance in halves", relieves=frozenset({"denoise"}), down=_halves),
     Rung(name="offload of parts", relieves=EVERY, down=_offload_parts),
     Rung(
         name="no whole score matrices",

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import torch
     from diffusers import StableDiffusionPipeline
 
+    from core.optimizations.guidance_batch import SeparateHalves
     from core.optimizations.resolution import TwoPasses
     from core.platforms import Platform
     from core.record import Record
@@ -37,7 +38,7 @@ class StepHook(Protocol):
 
 Patch = Callable[
     ["StableDiffusionPipeline", "Job", "float | None", "Record"],
-    AbstractContextManager["StepHook | TwoPasses | None"],
+    AbstractContextManager["StepHook | TwoPasses | SeparateHalves | None"],
 ]
 Prepare = Callable[["StableDiffusionPipeline", "float | None"], None]
 Place = Callable[["StableDiffusionPipeline", "torch.device"], None]
@@ -57,7 +58,8 @@ class Optimization:
     - `place`: puts a prepared pipeline where it computes, in place of moving all of it to the
       device; an entry of its own in the pool too.
     - `patch`: a context manager around one job. It writes what really happened into the record
-      and leaves no trace; it may yield a `StepHook`, or what two passes need.
+      and leaves no trace; it may yield a `StepHook`, or what two passes or separate
+      halves need.
     - `surround`: a context manager that sets a global switch for one job. Every one is entered
       before the first patch, so that what a patch computes at its start is computed under it.
     - `draws`: it takes random numbers from torch's global generator, which no request seeds.

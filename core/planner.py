@@ -2,8 +2,8 @@
 
 How memory grows is a stated model, scaled from the measured run that is nearest in size:
 
-- what the UNet adds to what stands loaded grows with rows x pixels, and with pixels once more where
-  whole score matrices are computed and the picture is larger than the measured one;
+- what the UNet adds to what stands loaded grows with rows in a call x pixels, and with pixels once
+  more where whole score matrices are computed and the picture is larger than the measured one;
 - what the VAE adds grows with the pixels it decodes at once, and with tiles the finished pictures
   stand beside (three float32 numbers a pixel, twice);
 - the text encoder takes what it took.
@@ -180,8 +180,8 @@ def _grown(
 def _work(part: PartName, choice: Choice, request: Request, native: int) -> float:
     """What a part's memory grows with: pixels that are computed at once."""
     if part == "unet":
-        rows = choice.batch_size * (2 if request.guidance_scale > 1 else 1)
-        return rows * _pixels(request)
+        both = choice.configuration.get("guidance-batch") == "off" and request.guidance_scale > 1
+        return choice.batch_size * (2 if both else 1) * _pixels(request)
     name, _, number = choice.configuration.get("vae-tiling").partition(":")
     largest = math.inf
     if name != "off":

@@ -62,6 +62,7 @@ def planned(limit: int, asked: Choice, side: int = NATIVE, *runs: Run) -> Memory
         (choice(4), 128, {}, 4 * VAE, "decode"),
         (choice(4, vae_slicing="on"), 128, {}, 4 * UNET, "denoise"),
         (choice(4, vae_slicing="on"), 128, {"guidance_scale": 1.0}, 2 * UNET, "denoise"),
+        (choice(5, vae_slicing="on", guidance_batch="separate"), 128, {}, 2.5 * UNET, "denoise"),
         (choice(vae_slicing="on"), 256, {}, 4 * VAE, "decode"),
     ],
 )
@@ -128,12 +129,18 @@ def test_the_nearest_run_under_the_same_settings_counts() -> None:
         ),
         (LOADED + 3 * VAE, choice(), 256, "vae-tiling=tiles:128 instead of off"),
         (LOADED + int(0.6 * 4 * VAE), choice(), 256, "vae-tiling=tiles:128 instead of off"),
+        (
+            LOADED + 2 * VAE,
+            choice(),
+            256,
+            "guidance-batch=separate instead of off, vae-tiling=tiles:128 instead of off",
+        ),
     ],
 )
 def test_the_first_steps_that_suffice_are_taken(
     limit: int, asked: Choice, side: int, changes: str
 ) -> None:
-    """The last is the promise: what stands loaded plus 0.6 of what the default adds at 2x size."""
+    """The fifth is the promise: what stands loaded plus 0.6 of what the default adds at 2x size."""
     made = planned(limit, asked, side)
     assert made.changes == changes
     assert made.fits

@@ -196,7 +196,8 @@ def test_what_takes_the_time(run: Run, sentence: str, hint: str) -> None:
         (run_of(unet(), vae()), "The VAE holds", "vae-tiling=tiles:128 decodes in tiles of 128"),
         (run_of(unet(), vae(), pictures=2, acted=("vae-slicing",)), "The VAE", "vae-tiling="),
         (run_of(unet(), vae(), acted=("vae-tiling",)), "The VAE holds", ""),
-        (run_of(unet(peak_bytes=10**9), vae()), "The UNet holds the peak", "A smaller picture"),
+        (run_of(unet(peak_bytes=10**9)), "The UNet holds the peak", "guidance-batch=separate"),
+        (run_of(unet(peak_bytes=10**9), guidance_scale=1.0), "The UNet", "A smaller picture"),
         (run_of(unet(peak_bytes=10**9), pictures=4), "The UNet holds", "Batches of fewer than 4"),
         (
             run_of(unet(peak_bytes=10**9), settings={"attention": "none"}),
@@ -227,6 +228,7 @@ def test_hints_name_settings_that_exist() -> None:
         "offload": "model",
         "layerwise-casting": "fp8",
         "two-pass": "latent",
+        "guidance-batch": "separate",
         "min-sigma": "0.7",
     }
     assert len(configure(settings, detect("cpu")).settings) == len(settings) + 1

@@ -1,6 +1,7 @@
 """A job on the tiny pipeline: a few denoiser calls without a scheduler, and a decode."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -65,8 +66,18 @@ def tiny_run(
                 latents = hook.passes.enlarge(latents, sigma)
             guided = job.requests[0].guidance_scale > 1 and hook.guided(step, sigma)
             rows = torch.cat([latents] * 2) if guided else latents
-            prediction = pipeline.unet(rows, 500, embeddings[-len(rows) :], return_dict=False)[0]
+            words = embeddings[-len(rows) :]
+            if guided and hook.halves is not None:
+                prediction = hook.halves.predict(partial(_predict, pipeline), rows, words)
+            else:
+                prediction = _predict(pipeline, rows, words)
             latents = latents - 0.1 * prediction[-pictures:]
         shown = latents if side > 16 else latents[..., :8, :8]
         pixels = pipeline.vae.decode(shown, return_dict=False)[0]
     return TinyResult(latents, pixels, record.freeze())
+
+
+def _predict(
+    pipeline: StableDiffusionPipeline, rows: torch.Tensor, words: torch.Tensor
+) -> torch.Tensor:
+    return pipeline.unet(rows, 500, words, return_dict=False)[0]

@@ -11,6 +11,7 @@ from core.optimization import Configuration, Optimization, Slot, StepHook
 from core.optimizations.attention import ATTENTION
 from core.optimizations.compilation import COMPILE
 from core.optimizations.guidance import MIN_SIGMA
+from core.optimizations.guidance_batch import GUIDANCE_BATCH, SeparateHalves
 from core.optimizations.layerwise_casting import LAYERWISE_CASTING
 from core.optimizations.memory import ATTENTION_SLICING, VAE_SLICING, VAE_TILING
 from core.optimizations.memory_format import MEMORY_FORMAT
@@ -52,6 +53,7 @@ SLOTS: tuple[Slot, ...] = (
     TWO_PASS,
     LAYERWISE_CASTING,
     OFFLOAD,
+    GUIDANCE_BATCH,
 )
 OPTIMIZATIONS: tuple[Optimization, ...] = tuple(o for slot in SLOTS for o in slot.options)
 
@@ -196,10 +198,17 @@ def place(
 class StepHooks:
     """Several hooks as one: a UNet call is guided unless one of them says no."""
 
-    def __init__(self, hooks: list[StepHook], passes: TwoPasses | None = None) -> None:
+    def __init__(
+        self,
+        hooks: list[StepHook],
+        passes: TwoPasses | None = None,
+        halves: SeparateHalves | None = None,
+    ) -> None:
         self.hooks = hooks
         self.passes = passes
         """Set where the picture begins in another size."""
+        self.halves = halves
+        """Set where guidance's halves are computed one after the other."""
 
     def guided(self, call: int, sigma: float) -> bool:
         """Every hook is asked, also after a no: each keeps its own account of the calls."""
@@ -222,7 +231,7 @@ def applied(pipeline: "StableDiffusionPipeline", job: Job, record: Record) -> It
         record.slot(option.slot, job.configuration.get(option.slot))
     with ExitStack() as stack:
         hooks: list[StepHook] = []
-        passes = None
+        passes = halves = None
         for option, number in options:
             if option.surround is not None:
                 stack.enter_context(option.surround(number))
@@ -231,6 +240,8 @@ def applied(pipeline: "StableDiffusionPipeline", job: Job, record: Record) -> It
                 hook = stack.enter_context(option.patch(pipeline, job, number, record))
                 if isinstance(hook, TwoPasses):
                     passes = hook
+                elif isinstance(hook, SeparateHalves):
+                    halves = hook
                 elif hook is not None:
                     hooks.append(hook)
-        yield StepHooks(hooks, passes)
+        yield StepHooks(hooks, passes, halves)

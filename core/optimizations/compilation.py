@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from core.optimization import Optimization, Slot
+from core.optimizations.guidance_batch import is_separate
 from core.optimizations.resolution import latent_sizes
 from core.platforms import one_sentence
 from core.record import Record, SlotRecord
@@ -153,7 +154,7 @@ def _totals(blocks: list[CompiledForward]) -> tuple[int, int, int]:
 def _rows(job: Job) -> list[int]:
     """The batches that the UNet will be given: with unconditional rows, without, or both."""
     pictures = len(job.requests)
-    if job.requests[0].guidance_scale <= 1:
+    if job.requests[0].guidance_scale <= 1 or is_separate(job):
         return [pictures]
     skipping = job.configuration.get("min-sigma") != "off"
     return [2 * pictures, pictures] if skipping else [2 * pictures]
