@@ -66,7 +66,7 @@ def denoise(
             raise Cancelled
         with stopwatch.part("upscaler"):
             larger = passes.enlarge(latents, rest.sigmas[0])
-        generators = noise.second_generators(seeds)
+        generators = noise.generators([noise.second_seed(seed) for seed in seeds])
         added = noise.initial_noise(generators, (shape[0], larger.shape[2], larger.shape[3]))
         level = rest.timesteps[:1].repeat(len(seeds))
         latents = rest.scheduler.add_noise(larger, added.to(device, dtype), level)

@@ -22,11 +22,11 @@ def initial_noise(
     return torch.cat([torch.randn((1, *shape), generator=generator) for generator in generators])
 
 
-def second_generators(seeds: Sequence[int]) -> list[torch.Generator]:
-    """For what is added before a second pass: they follow from the same seeds, without repeating
-    the numbers of the initial noise."""
-    digests = (hashlib.sha256(f"second pass {seed}".encode()).digest() for seed in seeds)
-    return generators([int.from_bytes(digest[:7], "big") for digest in digests])
+def second_seed(seed: int) -> int:
+    """For what is added before a second pass: it follows from the picture's seed, without
+    repeating the numbers of the initial noise."""
+    digest = hashlib.sha256(f"second pass {seed}".encode()).digest()
+    return int.from_bytes(digest[:7], "big")
 
 
 def nudge(latents: torch.Tensor, index: int) -> torch.Tensor:

@@ -72,7 +72,7 @@ def theirs(pipeline: StableDiffusionPipeline, asked: Request) -> torch.Tensor:
     seeded = noise.generators([asked.seed])
     small = first(asked.prompt, width=128, height=128, generator=seeded, **text).images
     large = F.interpolate(small, size=(20, 20), mode="bilinear")
-    seeded = noise.second_generators([asked.seed])
+    seeded = noise.generators([noise.second_seed(asked.seed)])
     return second(asked.prompt, image=large, strength=0.5, generator=seeded, **text).images
 
 
@@ -173,7 +173,8 @@ def test_a_picture_no_larger_than_the_models_own_says_why(
 
 def test_the_second_noise_follows_from_the_seed_alone() -> None:
     def drawn(*seeds: int) -> torch.Tensor:
-        return noise.initial_noise(noise.second_generators(seeds), (4, 8, 8))
+        generators = noise.generators([noise.second_seed(seed) for seed in seeds])
+        return noise.initial_noise(generators, (4, 8, 8))
 
     assert torch.equal(drawn(3, 7)[1], drawn(7)[0])
     assert not torch.equal(drawn(3)[0], drawn(7)[0])
