@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from core.models import native_size
 from core.optimization import Configuration
 from core.optimizations import availability, chosen, configure
 from core.platforms import Platform
@@ -72,9 +73,11 @@ def _no_whole_scores(choice: Choice, request: Request) -> Settings | None:
 
 
 def _tiles(choice: Choice, request: Request) -> Settings | None:
-    """Half of the picture's larger side, then half of that, and so on."""
+    """Half of the picture's larger side, or of the tiles that there are, and so on."""
     name, _, number = choice.configuration.get("vae-tiling").partition(":")
-    side = int(float(number)) if name == "tiles" else max(request.width, request.height)
+    side = max(request.width, request.height)
+    if name != "off":
+        side = int(float(number)) if number else native_size(request.model)
     half = min(side // 2 // _TILE_STEP * _TILE_STEP, _LARGEST_TILE)
     return {"vae-tiling": f"tiles:{half}"} if _SMALLEST_TILE <= half < side else None
 

@@ -103,7 +103,7 @@ def plan(
     predicted = predict(choice, request, measured, native)
     while predicted is not None and predicted.peak_bytes > limit_bytes:
         for lower in steps_down(choice, request, platform, predicted.stage):
-            below = predict(lower, request, measured, native)
+            below = predict(lower, request, measured, native, asked)
             if below is not None and below.is_below(predicted):
                 choice, predicted = lower, below
                 break
@@ -128,13 +128,21 @@ def usable(runs: Iterable[Run], model_digest: str, fingerprint: str) -> list[Run
 
 
 def predict(
-    choice: Choice, request: Request, measured: Sequence[Run], native: int
+    choice: Choice,
+    request: Request,
+    measured: Sequence[Run],
+    native: int,
+    asked: Choice | None = None,
 ) -> Prediction | None:
-    """From runs that are `usable`; None where there are none."""
-    if not measured:
+    """From runs that are `usable`; None where none had the settings that decide it.
+
+    Where none had the choice's own, those of `asked` count, from which it is some steps down: they
+    say at most too much.
+    """
+    unet = _scaled(measured, "unet", choice, request, native, asked)
+    vae = _scaled(measured, "vae", choice, request, native, asked)
+    if unet is None or vae is None:
         return None
-    unet = _scaled(measured, "unet", choice, request, native)
-    vae = _scaled(measured, "vae", choice, request, native)
     words = max(_peak(run, "text-encoder") or 0 for run in measured)
     stages: tuple[tuple[int, Stage], ...] = ((unet, "denoise"), (vae, "decode"), (words, "encode"))
     return Prediction(peaks=tuple(sorted(stages, reverse=True)))
@@ -147,22 +155,24 @@ def probe(request: Request, choice: Choice, native: int, job_id: str) -> Job:
 
 
 def _scaled(
-    measured: Sequence[Run], part: PartName, choice: Choice, request: Request, native: int
-) -> int:
-    """The part's peak for the choice, from the nearest run; of equally near ones the highest.
-
-    Runs under the choice's own settings count; without one, all do, whose steps were not taken
-    yet and which therefore say at most too much.
-    """
+    measured: Sequence[Run],
+    part: PartName,
+    choice: Choice,
+    request: Request,
+    native: int,
+    asked: Choice | None,
+) -> int | None:
+    """The part's peak for the choice, from the nearest run; of equally near ones the highest."""
     slots = _UNET_SLOTS if part == "unet" else _VAE_SLOTS
-    alike = [run for run in measured if _settings(_choice(run), slots) == _settings(choice, slots)]
+    known = ([r for r in measured if _alike(_choice(r), one, slots)] for one in (choice, asked))
+    runs = next((found for found in known if found), [])
     wanted = _work(part, choice, request, native)
     candidates = [
         (abs(math.log(wanted / work)), -_grown(run, part, wanted, work, choice, request))
-        for run in alike or measured
+        for run in runs
         for work in (_work(part, _choice(run), run.job.requests[0], native),)
     ]
-    return -min(candidates)[1]
+    return -min(candidates)[1] if candidates else None
 
 
 def _grown(
@@ -194,8 +204,10 @@ def _choice(run: Run) -> Choice:
     return Choice(configuration=run.job.configuration, batch_size=len(run.job.requests))
 
 
-def _settings(choice: Choice, slots: Sequence[str]) -> tuple[str, ...]:
-    return tuple(choice.configuration.get(slot) for slot in slots)
+def _alike(choice: Choice, other: Choice | None, slots: Sequence[str]) -> bool:
+    return other is not None and all(
+        choice.configuration.get(slot) == other.configuration.get(slot) for slot in slots
+    )
 
 
 def _pixels(request: Request) -> int:

@@ -81,7 +81,7 @@ def test_a_memory_limit_is_planned_for_from_a_first_step(  # type: ignore[no-unt
     )  # fmt: skip
     document = json.loads(out)
     assert code == 0
-    assert "nothing was measured here yet: one step at 128x128 px first" in err
+    assert "were not measured here yet: one step at 128x128 px first" in err
     assert "over a limit of 1 MB: no step is known to lower it" in err
     assert "was over the limit of 1 MB" in err
     plan = document["memory_plan"]

@@ -106,9 +106,12 @@ def test_the_nearest_run_under_the_same_settings_counts() -> None:
     found = predict(choice(), request(256), runs, NATIVE)
     assert found is not None
     assert found.peak_bytes == pytest.approx(LOADED + ROOM * (3 * UNET + 5), rel=1e-9)
-    unknown = predict(choice(attention="split-v1"), request(256), runs, NATIVE)
-    assert unknown is not None
-    assert unknown.peak_bytes == pytest.approx(LOADED + ROOM * 99 * UNET, rel=1e-9)
+    unknown = choice(attention="sub-quadratic")
+    assert predict(unknown, request(256), runs, NATIVE) is None
+    before = choice(attention="doggettx")
+    found = predict(unknown, request(256), runs, NATIVE, before)
+    assert found is not None
+    assert found.peak_bytes == pytest.approx(LOADED + ROOM * 99 * UNET, rel=1e-9)
 
 
 @pytest.mark.parametrize(

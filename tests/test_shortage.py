@@ -219,3 +219,12 @@ def test_a_rung_that_cannot_run_here_is_left_out() -> None:
     choice = Choice(configuration=configure({}, here), batch_size=1)
     lower = list(steps_down(choice, request, here, "decode"))
     assert [told(choice, one) for one in lower] == ["vae-tiling=tiles:64 instead of off"]
+
+
+def test_tiles_of_the_models_own_size_become_smaller_ones(tiny_model_path: Path) -> None:
+    here = detect("cpu")
+    model = resolve(str(tiny_model_path), Path("unused"))
+    request = Request(prompt="x", model=model, width=512, height=512)
+    choice = Choice(configuration=configure({"vae-tiling": "auto"}, here), batch_size=1)
+    lower = list(steps_down(choice, request, here, "decode"))
+    assert [told(choice, one) for one in lower] == ["vae-tiling=tiles:64 instead of auto"]

@@ -8,7 +8,7 @@ from typing import Any
 from core.engine import Engine
 from core.ladder import Choice
 from core.models import native_size
-from core.planner import MemoryPlan, plan, probe, usable
+from core.planner import MemoryPlan, plan, predict, probe, usable
 from core.platforms import Platform
 from core.request import Following, Request
 from core.run import Run
@@ -40,8 +40,9 @@ def planned(
 ) -> MemoryPlan:
     """What to choose for the limit, from this model's stored runs here.
 
-    Where there are none, one step at the model's own size is made, and kept as a measurement. On
-    CUDA the limit then holds for this process; on a CPU nothing holds a process to it.
+    Where there are none under the settings asked for, one step at the model's own size is made,
+    and kept as a measurement. On CUDA the limit then holds for this process; on a CPU nothing
+    holds a process to it.
     """
     if platform.device.startswith("cuda"):
         import torch
@@ -54,8 +55,8 @@ def planned(
         return usable(store.generations(_LATEST), request.model.digest, platform.fingerprint)
 
     measured = known()
-    if not measured:
-        tell(f"  nothing was measured here yet: one step at {native}x{native} px first")
+    if predict(asked, request, measured, native) is None:
+        tell(f"  these settings were not measured here yet: one step at {native}x{native} px first")
         first = probe(request, asked, native, uuid.uuid4().hex)
         store.add_generation(engine.run(first, Following()))
         measured = known()
