@@ -108,7 +108,7 @@ def _cpu_units(platform: Platform, hardware: Hardware) -> Iterator[str]:
     else:
         yield "It has no bf16 arithmetic: precision=bf16 saves memory and may cost much time."
     if not flags & _FP16_FLAGS:
-        yield "It has no fp16 arithmetic either: precision=fp16 is for GPUs."
+        yield "It has no fp16 arithmetic: precision=fp16 is for GPUs."
 
 
 _AMX = {"amx_bf16": "bf16", "amx_fp16": "fp16", "amx_int8": "int8"}
@@ -136,7 +136,7 @@ def _gpu_units(platform: Platform, hardware: Hardware) -> Iterator[str]:
     if "bf16" not in generation.formats:
         yield "No bf16 units: choose fp16, and fp32 where its range is too small."
     if "fp8" in generation.formats:
-        yield "layerwise-casting=fp8 stores weights in 8 bits; it computes in 16 all the same."
+        yield "layerwise-casting=fp8 stores weights in 8 bits; it computes in the chosen precision."
 
 
 def _apple_units(platform: Platform, hardware: Hardware) -> Iterator[str]:
