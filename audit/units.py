@@ -1,6 +1,7 @@
 """Figures as text: each with its unit, no more digits than were measured."""
 
 from audit.score import AxisVerdict, Drift, TimeRatio
+from core.sizes import gigabytes as gigabytes
 
 
 def percent(share: float) -> str:
@@ -19,11 +20,6 @@ def duration(value: float) -> str:
     if value < 120:
         return f"{value:.0f} s"
     return f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.1f} h"
-
-
-def gigabytes(value: int) -> str:
-    """GB of 10⁹ bytes; MB below a tenth of one."""
-    return f"{value / 1e9:.2f} GB" if value >= 10**8 else f"{value / 1e6:.0f} MB"
 
 
 def ratio(value: float) -> str:

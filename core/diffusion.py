@@ -20,7 +20,7 @@ from core.denoising import Cancelled, denoise
 from core.finite import require_finite
 from core.infotext import infotext
 from core.instruction_sets import current
-from core.measurement import PeakMemory, Stopwatch
+from core.measurement import Stopwatch
 from core.models import check
 from core.optimizations import applied, draws
 from core.optimizations.unet_calls import watching_unet
@@ -33,6 +33,7 @@ from core.receipt import dump, receipt_of
 from core.record import Record
 from core.request import Job, ProcessKind, Watch
 from core.run import Effective, Environment, Outcome, Picture, Run
+from core.shortage import ran_out
 
 
 class DiffusersEngine:
@@ -62,10 +63,11 @@ class DiffusersEngine:
         environment = self.environment()
         record = Record()
         stopwatch = Stopwatch(self.pool.device)
-        memory = PeakMemory(self.pool.device)
         pictures: tuple[Picture, ...] = ()
         outcome: Outcome = "ok"
-        reason = ""
+        reason = shortage = ""
+        for note in job.notes:
+            record.note(note)
         try:
             if job.conditions.generator_seed is not None:
                 torch.manual_seed(job.conditions.generator_seed)
@@ -76,15 +78,17 @@ class DiffusersEngine:
                 pictures = self._pictures(job, watch, record, stopwatch, environment)
         except Cancelled:
             outcome, reason = "cancelled", "Cancelled by the user."
-        except torch.OutOfMemoryError:
-            outcome = "failed"
-            reason = (
-                f"{self.platform.device} ran out of memory: make the picture or the batch smaller, "
-                "or choose an attention option that needs less."
-            )
         except Exception as error:
             outcome, reason = "failed", one_sentence(error)
-        if outcome != "ok":
+            if ran_out(error):
+                shortage = stopwatch.broken_in
+                reason = (
+                    f"{self.platform.device} ran out of memory: make the picture or the batch "
+                    "smaller, or choose settings that need less."
+                )
+        if shortage:
+            self.pool.clear()
+        elif outcome != "ok":
             self.pool.collect()
         self._calls += 1
         return Run(
@@ -94,8 +98,10 @@ class DiffusersEngine:
             pictures=pictures,
             effective=record.freeze(),
             timings=stopwatch.timings(),
-            memory=memory.read(),
+            memory=stopwatch.memory.read(),
+            usage=stopwatch.usage(),
             reason=reason,
+            shortage=shortage,
         )
 
     def _pictures(
@@ -111,9 +117,14 @@ class DiffusersEngine:
             with stopwatch.stage("load"):
                 pipeline = self.pool.get(first.model, job.configuration)
                 hook = stack.enter_context(applied(pipeline, job, record))
+            stopwatch.loaded_bytes = stopwatch.memory.in_use()
             record.threads = torch.get_num_threads()
             environment = replace(environment, threads=record.threads)
-            with stopwatch.stage("encode"), skipping(pipeline, first.clip_skip, record):
+            with (
+                stopwatch.stage("encode"),
+                stopwatch.part("text-encoder"),
+                skipping(pipeline, first.clip_skip, record),
+            ):
                 embeddings = encode(pipeline, job.requests, record)
             with stopwatch.stage("denoise"), watching_unet(pipeline, record.see_unet_call):
                 start, latents, steps = denoise(
@@ -128,7 +139,7 @@ class DiffusersEngine:
                 )
             if watch.cancelled():
                 raise Cancelled
-            with stopwatch.stage("decode"):
+            with stopwatch.stage("decode"), stopwatch.part("vae"):
                 images = _decode(pipeline, latents)
         with stopwatch.stage("save"):
             environment = replace(environment, threads=record.threads or environment.threads)

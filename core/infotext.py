@@ -17,6 +17,8 @@ from core.schedules import AUTOMATIC, KARRAS
 
 KEY = "parameters"
 """What the text is called in a PNG."""
+_UPSCALERS = {"latent": "Latent", "latent-nearest": "Latent (nearest)", "lanczos": "Lanczos"}
+"""Their names for the ways in which a first pass is enlarged."""
 
 
 def infotext(request: Request, configuration: Configuration, effective: Effective) -> str:
@@ -37,6 +39,7 @@ def infotext(request: Request, configuration: Configuration, effective: Effectiv
         "CFG scale": f"{request.guidance_scale:.10g}",
         "Seed": request.seed,
         "Size": f"{request.width}x{request.height}",
+        **_two_passes(request, effective),
         "Model hash": model.digest[:10],
         "Model": model.name,
         **_prompts(request, effective),
@@ -94,6 +97,23 @@ def _source(request: Request, effective: Effective) -> str | None:
 def _merging(configuration: Configuration) -> dict[str, object]:
     _, _, ratio = configuration.get("token-merging").partition(":")
     return {"Token merging ratio": ratio or None}
+
+
+def _two_passes(request: Request, effective: Effective) -> dict[str, object]:
+    """Their keys of a hires fix, where `Size` is the first pass's. Their steps for a second pass
+    are those really run, as ours are."""
+    slot = effective.slot("two-pass")
+    if slot is None or slot.effect != "applied":
+        return {}
+    name, _, strength = slot.requested.partition(":")
+    counts = slot.counts
+    return {
+        "Size": f"{counts['first_pass_width']:.0f}x{counts['first_pass_height']:.0f}",
+        "Denoising strength": strength,
+        "Hires resize": f"{request.width}x{request.height}",
+        "Hires steps": f"{counts['second_pass_steps']:.0f}",
+        "Hires upscaler": _UPSCALERS.get(name, name),
+    }
 
 
 def _minimum_sigma(effective: Effective) -> dict[str, object]:

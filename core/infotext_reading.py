@@ -37,9 +37,9 @@ _NUMBERS: tuple[tuple[str, str, Callable[[str], float], float, float], ...] = (
 _ABOUT_NO_PICTURE = ("Version", "User", "Created Date", "Time taken")
 """Keys that say nothing about how a picture is computed."""
 _WHY = (
-    ("Hires", "a picture is made in one pass here"),
-    ("Token merging ratio hr", "a picture is made in one pass here"),
-    ("Denoising strength", "a picture is made in one pass here, from noise alone"),
+    ("Hires", "no second pass is taken over: choose two-pass"),
+    ("Token merging ratio hr", "no second pass is taken over: choose two-pass"),
+    ("Denoising strength", "no second pass is taken over: choose two-pass"),
     ("Init image", "a picture is made from noise alone here"),
     ("Mask", "a picture is made from noise alone here"),
     ("Inpaint", "a picture is made from noise alone here"),

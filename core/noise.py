@@ -76,6 +76,13 @@ def between(noise: torch.Tensor, other: torch.Tensor, strength: float) -> torch.
     return near / torch.sin(angle) * noise + far / torch.sin(angle) * other
 
 
+def second_seed(seed: int) -> int:
+    """For what is added before a second pass: it follows from the picture's seed, without
+    repeating the numbers of the initial noise."""
+    digest = hashlib.sha256(f"second pass {seed}".encode()).digest()
+    return int.from_bytes(digest[:7], "big")
+
+
 def nudge(latents: torch.Tensor, index: int) -> torch.Tensor:
     """The same latents with one element of every picture moved up by one ULP of their dtype."""
     moved = latents.clone()

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     import torch
     from diffusers import StableDiffusionPipeline
 
+    from core.optimizations.guidance_batch import SeparateHalves
+    from core.optimizations.resolution import TwoPasses
     from core.platforms import Platform
     from core.record import Record
     from core.request import Job
@@ -36,9 +38,10 @@ class StepHook(Protocol):
 
 Patch = Callable[
     ["StableDiffusionPipeline", "Job", "float | None", "Record"],
-    AbstractContextManager["StepHook | None"],
+    AbstractContextManager["StepHook | TwoPasses | SeparateHalves | None"],
 ]
 Prepare = Callable[["StableDiffusionPipeline", "float | None"], None]
+Place = Callable[["StableDiffusionPipeline", "torch.device"], None]
 Surround = Callable[["float | None"], AbstractContextManager[None]]
 Probe = Callable[["torch.device", "torch.dtype"], None]
 
@@ -52,8 +55,11 @@ class Optimization:
     - `load`: keyword arguments it passes to loading the pipeline.
     - `prepare`: what cannot be undone (compile, class swaps); gives the pipeline an entry of its
       own in the pool.
+    - `place`: puts a prepared pipeline where it computes, in place of moving all of it to the
+      device; an entry of its own in the pool too.
     - `patch`: a context manager around one job. It writes what really happened into the record
-      and leaves no trace; it may yield a `StepHook`.
+      and leaves no trace; it may yield a `StepHook`, or what two passes or separate
+      halves need.
     - `surround`: a context manager that sets a global switch for one job. Every one is entered
       before the first patch, so that what a patch computes at its start is computed under it.
     - `draws`: it takes random numbers from torch's global generator, which no request seeds.
@@ -69,6 +75,7 @@ class Optimization:
     probe: Probe | None = None
     load: Mapping[str, Any] = field(default_factory=dict)
     prepare: Prepare | None = None
+    place: Place | None = None
     patch: Patch | None = None
     surround: Surround | None = None
     draws: bool = False

@@ -108,6 +108,12 @@ def _mps(device: torch.device) -> None:
     torch.ones(1, device=device).add_(1)
 
 
+def _own_memory(device: torch.device) -> None:
+    if device.type != "cuda":
+        raise RuntimeError("needs a GPU with memory of its own beside the CPU's")
+    torch.ones(1).to(device).cpu()
+
+
 def _works_in(dtype: torch.dtype) -> Callable[[torch.device], None]:
     def probe(device: torch.device) -> None:
         x = torch.ones(1, 8, 8, 8, device=device, dtype=dtype)
@@ -124,6 +130,7 @@ CAPABILITIES: tuple[tuple[str, Callable[[torch.device], None]], ...] = (
     ("mps", _mps),
     ("cudnn", _cudnn),
     ("tf32", _tf32),
+    ("own-memory", _own_memory),
     ("float32", _works_in(torch.float32)),
     ("bfloat16", _works_in(torch.bfloat16)),
     ("float16", _works_in(torch.float16)),

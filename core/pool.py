@@ -11,7 +11,7 @@ from diffusers import StableDiffusionPipeline
 
 from core.models import digest
 from core.optimization import Configuration
-from core.optimizations import load_arguments, prepare, prepared_key
+from core.optimizations import load_arguments, place, prepare, prepared_key
 from core.request import Model
 
 
@@ -33,8 +33,9 @@ class Pool:
         while len(self._pipelines) >= self.capacity:
             self._pipelines.popitem(last=False)
             self.collect()
-        pipeline = load(model, self.device, arguments)
+        pipeline = load(model, arguments)
         prepare(pipeline, configuration)
+        place(pipeline, configuration, self.device)
         self._pipelines[key] = pipeline
         return pipeline
 
@@ -51,8 +52,9 @@ class Pool:
             torch.mps.empty_cache()
 
 
-def load(model: Model, device: torch.device, arguments: dict[str, Any]) -> StableDiffusionPipeline:
-    """Load from disk only, safetensors only: a pickle can run code, and a hub can change.
+def load(model: Model, arguments: dict[str, Any]) -> StableDiffusionPipeline:
+    """Load into the computer's memory: from disk only, safetensors only, because a pickle can run
+    code and a hub can change.
 
     Raises ValueError where the files are no longer the model that was asked for, or where it has
     a part this engine does not drive.
@@ -79,5 +81,4 @@ def load(model: Model, device: torch.device, arguments: dict[str, Any]) -> Stabl
             "(a distilled model): Seedproof does not drive those."
         )
     pipeline.set_progress_bar_config(disable=True)
-    # Where fp16 is offered on a CPU, it was tried there; the warning speaks of older versions of torch.
-    return pipeline.to(device, silence_dtype_warnings=True)
+    return pipeline

@@ -1,6 +1,6 @@
 """The random numbers of one job: the initial noise with its variation, and what samplers add."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,20 +18,29 @@ class RandomNumbers:
     def __init__(self, requests: Sequence[Request], device: torch.device, record: Record) -> None:
         self._requests, self._device, self._record = requests, device, record
         self._first = requests[0]
-        self._generators = self._seeded([request.seed for request in requests])
+        self._generators: list[noise.Generator] = []
         self._drawn = 0
         self._fresh = 0
         self._changed = 0
 
     def initial(self, shape: tuple[int, int, int]) -> torch.Tensor:
         """The noise that pictures begin with, (pictures, *shape), float32 on the CPU."""
+        return self._begun(shape, lambda seed: seed)
+
+    def second(self, shape: tuple[int, int, int]) -> torch.Tensor:
+        """What is added before a second pass, as `initial`; every seed has another there."""
+        return self._begun(shape, noise.second_seed)
+
+    def _begun(self, shape: tuple[int, int, int], seed_of: Callable[[int], int]) -> torch.Tensor:
+        self._generators = self._seeded([seed_of(request.seed) for request in self._requests])
         own = noise.initial_noise(self._generators, shape)
         self._drawn += own.numel()
         pairs = zip(self._requests, own, strict=True)
-        start = torch.stack([self._varied_noise(request, row) for request, row in pairs])
-        self._changed = int((start != own).sum())
+        start = torch.stack([self._varied_noise(request, row, seed_of) for request, row in pairs])
+        self._changed += int((start != own).sum())
         if delta := self._first.eta_noise_seed_delta:
-            self._generators = self._seeded([request.seed + delta for request in self._requests])
+            seeds = [seed_of(request.seed + delta) for request in self._requests]
+            self._generators = self._seeded(seeds)
         return start
 
     @contextmanager
@@ -59,10 +68,12 @@ class RandomNumbers:
     def _seeded(self, seeds: Sequence[int]) -> list[noise.Generator]:
         return noise.generators(seeds, self._first.noise_source, self._device)
 
-    def _varied_noise(self, request: Request, own: torch.Tensor) -> torch.Tensor:
+    def _varied_noise(
+        self, request: Request, own: torch.Tensor, seed_of: Callable[[int], int]
+    ) -> torch.Tensor:
         if not request.variation_strength:
             return own
-        (generator,) = self._seeded([request.variation_seed])
+        (generator,) = self._seeded([seed_of(request.variation_seed)])
         other = noise.normal(generator, tuple(own.shape))
         self._drawn += other.numel()
         # Between a noise and itself there is rounding, and nothing else.

@@ -93,14 +93,18 @@ class Job:
     conditions: Conditions = field(default_factory=Conditions)
     capture_steps: bool = True
     """Record a digest of every picture's latents after every step."""
+    notes: tuple[str, ...] = ()
+    """Sentences for the record and the receipts, for example why the settings are not those that
+    were asked for."""
     preview: bool = False
     """Attach a small picture of the first request's estimate to step events (`core.preview`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepEvent:
-    """Sent after a denoising step. `step` counts from 1 to `num_inference_steps`; with samplers
-    that call the UNet twice in a step, such as Heun, both calls are one step."""
+    """Sent after a denoising step. `step` counts from 1 to `num_inference_steps`, which has the
+    steps of a second pass too; with samplers that call the UNet twice in a step, such as Heun,
+    both calls are one step."""
 
     step: int
     num_inference_steps: int

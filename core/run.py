@@ -8,6 +8,9 @@ from core.request import Job, ProcessKind, Request
 
 Effect = Literal["applied", "none", "fell-back"]
 Outcome = Literal["ok", "cancelled", "failed"]
+PartName = Literal["text-encoder", "unet", "guidance", "upscaler", "preview", "vae"]
+"""Parts of the work on a picture; `guidance` is the arithmetic that joins the UNet's two halves,
+whose rows it doubles, and `vae` the picture's own decoding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,14 +19,15 @@ class Picture:
 
     request: Request
     noise_sha256: str
-    """float32 initial noise (4, height/f, width/f), before it is scaled to the first sigma."""
+    """float32 initial noise (4, height/f, width/f), before it is scaled to the first sigma; with
+    two passes that of the first, in its size."""
     latents_sha256: str
     """Final latents, in the dtype they had."""
     pixels_sha256: str
     """RGB, uint8, (height, width, 3)."""
     step_sha256s: tuple[str, ...] = ()
-    """Latents after each of `num_inference_steps` steps, whatever the number of UNet calls in it;
-    empty when not captured."""
+    """Latents after each of `num_inference_steps` steps, whatever the number of UNet calls in it,
+    and after each of a second pass; empty when not captured."""
     path: Path | None = field(default=None, compare=False)
     """The PNG, named by its own SHA-256 in the engine's picture folder. Not compared: its receipt
     also tells after how much other work, and in which kind of process, the picture was made."""
@@ -111,6 +115,38 @@ class Memory:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Part:
+    """One part of the pipeline, in all its calls of a run together."""
+
+    name: PartName
+    calls: int = 0
+    seconds: float = 0.0
+    """By the clock on the wall."""
+    cpu_seconds: float = 0.0
+    """Of all threads of the process."""
+    peak_bytes: int | None = None
+    """The highest in any call, of the same kind as the run's peak; None where it was not told."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What the run took of the machine; runs of earlier versions have none."""
+
+    parts: tuple[Part, ...] = ()
+    loaded_bytes: int | None = None
+    """In use when the pipeline stood ready, before anything was computed."""
+    seconds: float = 0.0
+    """The whole run, loading included."""
+    cpu_seconds: float = 0.0
+    """Of all threads of the process."""
+    gpu_percent: float | None = None
+    """Mean over the steps of how busy NVML found the GPU, with whatever else ran on it."""
+
+    def part(self, name: PartName) -> Part | None:
+        return next((part for part in self.parts if part.name == name), None)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Environment:
     """Where the run really happened, as the process itself saw it."""
 
@@ -145,5 +181,8 @@ class Run:
     effective: Effective = field(default_factory=Effective)
     timings: Timings = field(default_factory=Timings)
     memory: Memory = field(default_factory=lambda: Memory(peak_bytes=None, kind="not measured"))
+    usage: Usage = field(default_factory=Usage)
     reason: str = ""
     """One clear sentence when the outcome is not `ok`."""
+    shortage: str = ""
+    """The stage, by its name in `Timings`, in which memory ran out; empty where it did not."""

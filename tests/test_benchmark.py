@@ -58,15 +58,19 @@ def test_the_goal_is_met_by_the_upper_bound(ratio: float, met: bool) -> None:
 
 def test_a_pixel_that_differs_leaves_no_figure() -> None:
     with pytest.raises(UnequalPixels, match="Seed 3"):
-        paired(lambda seed: f"{seed}", lambda seed: f"{min(seed, 2)}", range(5), CPU)
+        paired(lambda seed: (f"{seed}", 1), lambda seed: (f"{min(seed, 2)}", None), range(5), CPU)
 
 
 def test_sides_take_turns_in_either_order(capsys: pytest.CaptureFixture[str]) -> None:
     random.seed(1)
     order: list[str] = []
-    made = [lambda seed, side=side: order.append(side) or "same" for side in ("ours", "theirs")]
+    made = [
+        lambda seed, side=side: order.append(side) or ("same", 10**15)
+        for side in ("ours", "theirs")
+    ]
     pairs = paired(*made, range(20), CPU)
     assert len(pairs) == 20
+    assert {call.peak_bytes for pair in pairs for call in pair} == {10**15}
     assert all({order[2 * n], order[2 * n + 1]} == {"ours", "theirs"} for n in range(20))
     assert 4 <= order[::2].count("ours") <= 16
     assert "pair 20 of 20" in capsys.readouterr().err
@@ -84,7 +88,7 @@ def test_both_paths_make_the_same_picture(
         num_inference_steps=2,
     )
     ours, theirs = sides(engine, request)
-    assert ours(1) == theirs(1) != ours(2)
+    assert ours(1)[0] == theirs(1)[0] != ours(2)[0]
     one = {"preview=on": candidates(request, engine.platform)["preview=on"]}
     monkeypatch.setattr(overhead, "candidates", lambda *_: one)
     figures = informative(engine, request, rounds=1)

@@ -36,6 +36,8 @@ def test_doctor_lists_every_optimization_truthfully(seedproof) -> None:  # type:
     document = json.loads(out)
     assert code == 0
     assert document["platform"]["device"]
+    assert document["platform"]["instruction_set"] in document["hardware"][0]
+    assert any("of memory" in sentence for sentence in document["hardware"])
     rows = {(row["slot"], row["name"]): row for row in document["optimizations"]}
     assert list(rows) == [(o.slot, o.name) for o in OPTIMIZATIONS]
     assert rows["attention", "sdp"]["available"] is True
@@ -97,7 +99,7 @@ def test_generate_takes_a_pictures_settings_over(  # type: ignore[no-untyped-def
     document = json.loads(out)
     assert code == 0, err
     assert "theirs.png: the settings of v1.10.1 are taken over" in err
-    assert "left: Hires upscale 2 (a picture is made in one pass here)" in err
+    assert "left: Hires upscale 2 (no second pass is taken over: choose two-pass)" in err
     assert {remark["key"]: remark["left"] for remark in document["taken"]["remarks"]} == {
         "Hires upscale": True,
         "Token merging ratio": False,
@@ -126,6 +128,30 @@ def test_pictures_of_a_variation_share_their_seed() -> None:
     assert [named(r) for r in varied] == ["5-9", "5-10"]
 
 
+def test_a_memory_limit_is_planned_for_from_a_first_step(  # type: ignore[no-untyped-def]
+    seedproof, tiny_model_path: Path, tmp_path: Path
+) -> None:
+    code, out, err = seedproof(
+        "generate", "a cat", "--model", str(tiny_model_path), "--width", "96", "--height", "64",
+        "--num-inference-steps", "1", "--batch-size", "2", "--memory-limit", "1MB",
+        "--db", str(tmp_path / "s.db"), "--json",
+    )  # fmt: skip
+    document = json.loads(out)
+    assert code == 0
+    assert "were not measured here yet: one step at 128x128 px first" in err
+    assert "over a limit of 1 MB: no step is known to lower it" in err
+    assert "was over the limit of 1 MB" in err
+    plan = document["memory_plan"]
+    assert plan["limit_bytes"] == 10**6
+    assert plan["predicted_peak_bytes"] > 10**7
+    assert plan["fits"] is False
+    assert bool(plan["changes"]) == (document["notes"][:1] == [plan["sentence"]])
+    assert [image["seed"] for image in document["images"]] == [0, 1]
+    parts = {part["name"]: part["calls"] for part in document["usage"]["parts"]}
+    assert parts == {"text-encoder": 1, "unet": 1, "guidance": 1, "vae": 1}
+    assert document["bottlenecks"][0]["of"] == "time"
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -146,6 +172,7 @@ def test_pictures_of_a_variation_share_their_seed() -> None:
         (["generate", "x", "--clip-skip", "9"], "to 4 for this model, not 9"),
         (["generate", "--from", "nothing.png"], "nothing.png cannot be read"),
         (["generate", "--from", SCREENSHOT], "carries no settings: neither a receipt of"),
+        (["generate", "x", "--memory-limit", "lots"], "a size such as 0.9GB or 900MB, not 'lots'"),
         (["generate"], "Missing argument"),
         (["generate", "x", "--seed", "many"], "valid integer"),
         (["audit", "--plan", "thorough"], "thorough"),

@@ -4,11 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 
 from core.optimizations import applied
+from core.optimizations.unet_calls import watching_unet
 from core.record import Record
 from core.run import SlotEffect
-from tests.tiny_run import tiny_job
+from tests.tiny_run import tiny_job, tiny_run
 
 SIGMAS = (14.6, 5.0, 2.0, 0.7, 0.69, 0.3, 0.2, 0.1)
 
@@ -87,3 +89,37 @@ def test_a_loop_that_guides_all_the_same_is_found_out() -> None:
 def test_without_a_hook_every_step_is_guided() -> None:
     with applied(SimpleNamespace(), tiny_job(), Record()) as hook:
         assert hook.guided(1, 0.0)
+
+
+@pytest.mark.parametrize("min_sigma", ["off", "all:0.7"])
+def test_separate_halves_are_the_same_arithmetic_in_smaller_calls(
+    shared_pipeline: StableDiffusionPipeline, min_sigma: str
+) -> None:
+    settings = {} if min_sigma == "off" else {"min_sigma": min_sigma}
+    job = tiny_job(seeds=(1, 2), guidance_batch="separate", **settings)
+    rows: list[int] = []
+    with watching_unet(shared_pipeline, lambda sample: rows.append(sample.shape[0])):
+        ours = tiny_run(shared_pipeline, job)
+    skipped = 1 if settings else 0
+    assert rows == [2] * (4 - skipped)
+    together = tiny_run(shared_pipeline, tiny_job(seeds=(1, 2), **settings))
+    assert torch.allclose(ours.latents, together.latents, atol=1e-5)
+    assert [slot.effect for slot in ours.effective.slots] == ["applied"] * (1 + skipped)
+    effect = ours.effective.slot("guidance-batch")
+    assert effect is not None
+    assert effect.counts == {"calls_cut_in_two": 2 - skipped, "unet_calls": 4 - skipped}
+
+
+def test_without_guidance_there_is_one_half(shared_pipeline: StableDiffusionPipeline) -> None:
+    job = tiny_job(guidance_scale=1.0, guidance_batch="separate")
+    effect = tiny_run(shared_pipeline, job).effective.slot("guidance-batch")
+    assert effect is not None
+    assert (effect.effect, effect.reason) == ("none", "a guidance scale of 1 leaves only one half")
+
+
+def test_a_call_with_both_halves_is_found_out(shared_pipeline: StableDiffusionPipeline) -> None:
+    record = Record()
+    with torch.no_grad(), applied(shared_pipeline, tiny_job(guidance_batch="separate"), record):
+        shared_pipeline.unet(torch.zeros(2, 4, 16, 16), 500, torch.zeros(2, 77, 32))
+    (effect,) = record.freeze().slots
+    assert (effect.effect, effect.reason) == ("fell-back", "1 UNet calls had both halves")

@@ -20,10 +20,12 @@ Database = Annotated[Path | None, typer.Option("--db", help="The database; pictu
 
 def doctor(as_json: Json = False) -> None:
     """This platform, and each optimization: available, or why not."""
+    from core.hardware import in_words, look
     from core.optimizations import OPTIMIZATIONS, availability
     from core.platforms import detect
 
     platform = detect()
+    hardware = in_words(platform, look(platform))
     rows = []
     for optimization in OPTIMIZATIONS:
         why_not = availability(optimization, platform)
@@ -36,7 +38,7 @@ def doctor(as_json: Json = False) -> None:
             }
         )
     if as_json:
-        print_json({"platform": platform, "optimizations": rows})
+        print_json({"platform": platform, "hardware": hardware, "optimizations": rows})
         return
     gigabytes = platform.memory_bytes / 1e9
     say(f"{platform.device_name} ({platform.device}), {gigabytes:.1f} GB, {platform.system}")
@@ -46,6 +48,9 @@ def doctor(as_json: Json = False) -> None:
         f"{platform.dtype} by default, torch {platform.versions['torch']}"
     )
     say(f"fingerprint {platform.fingerprint}\n")
+    for sentence in hardware:
+        say(f"  {sentence}")
+    say()
     slots = max(len(optimization.slot) for optimization in OPTIMIZATIONS)
     names = max(len(optimization.name) for optimization in OPTIMIZATIONS)
     for row in rows:

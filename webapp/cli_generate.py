@@ -8,17 +8,23 @@ from typing import Annotated, Any
 
 import typer
 
+from core.bottleneck import bottlenecks
+from core.ladder import Choice
 from core.lease import lease
 from core.models import check, resolve
+from core.optimization import Configuration
 from core.picture_file import FORMATS, copy
 from core.request import Following, Job, Request, StepEvent
 from core.run import Run, TextSize
+from core.shortage import run_stepping_down
 from core.store import Store
 from webapp.cli_options import with_fields, with_slots
 from webapp.cli_request import asked, named, pictures, remarks_document, tell_remarks
+from webapp.memory_limit import byte_count, document, over_limit, planned
 from webapp.places import places
-from webapp.terminal import BadInput, interruptible, print_json, say
+from webapp.terminal import BadInput, interruptible, print_json, say, tell
 from webapp.token_counter import in_words
+from webapp.usage_card import lines
 
 
 def add_to(app: typer.Typer) -> None:
@@ -40,6 +46,9 @@ def generate(
     negative: Annotated[str | None, typer.Option(help="What it should not show.")] = None,
     batch_size: Annotated[int, typer.Option(help="Pictures computed together.", min=1)] = 1,
     batch_count: Annotated[int, typer.Option(help="Batches, one after another.", min=1)] = 1,
+    memory_limit: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Choose settings for it, as 0.9GB or 900MB.")
+    ] = None,
     model: Annotated[str, typer.Option(help="pocket, or a folder.")] = "pocket",
     out: Annotated[Path | None, typer.Option(help="Copy it there: .png, .jpg or .webp.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
@@ -50,6 +59,7 @@ def generate(
     from core.optimizations import availability, chosen, configure
     from core.platforms import detect
 
+    limit = None if memory_limit is None else byte_count(memory_limit)
     place = places(database)
     said = {"prompt": prompt, "negative_prompt": negative, **fields}
     taken = asked(source, resolve(model, place.shipped_model), said)
@@ -63,34 +73,48 @@ def generate(
     requests = pictures(taken.request, batch_size * batch_count)
     check(requests[0])
     targets = _targets(out, requests)
+    store = Store(place.database)
+    engine = DiffusersEngine(platform, store.pictures)
+    choice, notes = Choice(configuration=configuration, batch_size=batch_size), []
+    memory_plan = None
+    if limit is not None:
+        with lease(platform.device, place.leases):
+            memory_plan = planned(limit, requests[0], choice, platform, engine, store)
+        tell(f"  {memory_plan.sentence}")
+        choice = memory_plan.choice
+        notes = [memory_plan.sentence] if memory_plan.changes else []
     jobs = [
         Job(
             id=uuid.uuid4().hex,
-            requests=tuple(requests[i : i + batch_size]),
-            configuration=configuration,
+            requests=tuple(requests[i : i + choice.batch_size]),
+            configuration=choice.configuration,
+            notes=tuple(notes),
         )
-        for i in range(0, len(requests), batch_size)
+        for i in range(0, len(requests), choice.batch_size)
     ]
-    store = Store(place.database)
-    engine = DiffusersEngine(platform, store.pictures)
-    runs = []
+    runs: list[Run] = []
     with interruptible() as stop:
         for number, job in enumerate(jobs, 1):
             watch = Following(step=_progress(number, len(jobs)), stop=stop.is_set)
             with lease(platform.device, place.leases, stop.is_set):
-                run = engine.run(job, watch)
-            store.add_generation(run)
-            runs.append(run)
-            if run.outcome != "ok":
+                made = run_stepping_down(engine, job, watch, platform)
+            for run in made:
+                store.add_generation(run)
+            runs += made
+            if runs[-1].outcome != "ok":
                 break
     shown = [picture for run in runs for picture in run.pictures]
     for picture, target in zip(shown, targets, strict=False):
         if target and picture.path:
             copy(picture.path, target)
     if as_json:
-        print_json({**_document(runs, targets), "taken": remarks_document(source, taken)})
+        plan = None if memory_plan is None else document(memory_plan)
+        more = {"memory_plan": plan, "taken": remarks_document(source, taken)}
+        print_json({**_document(runs, targets, configuration), **more})
     else:
         _show(runs, targets)
+    if limit is not None and (over := over_limit(runs, limit)):
+        tell(f"  {over}")
     if runs[-1].outcome == "cancelled":
         raise KeyboardInterrupt
     if runs[-1].outcome == "failed":
@@ -121,7 +145,7 @@ def _progress(number: int, count: int) -> Callable[[StepEvent], None]:
     return show
 
 
-def _document(runs: list[Run], targets: list[Path | None]) -> dict[str, Any]:
+def _document(runs: list[Run], targets: list[Path | None], asked: Configuration) -> dict[str, Any]:
     pictures = [picture for run in runs for picture in run.pictures]
     first = runs[0]
     return {
@@ -135,7 +159,8 @@ def _document(runs: list[Run], targets: list[Path | None]) -> dict[str, Any]:
             }
             for picture, target in zip(pictures, targets, strict=False)
         ],
-        "requested": first.job.configuration.as_dict(),
+        "requested": asked.as_dict(),
+        "used": first.job.configuration.as_dict(),
         "effective": {
             slot.slot: {
                 "effect": slot.effect,
@@ -154,6 +179,8 @@ def _document(runs: list[Run], targets: list[Path | None]) -> dict[str, Any]:
         },
         "peak_memory_bytes": max((run.memory.peak_bytes or 0 for run in runs), default=0) or None,
         "memory_kind": first.memory.kind,
+        "usage": first.usage,
+        "bottlenecks": bottlenecks(first),
     }
 
 
@@ -180,3 +207,5 @@ def _show(runs: list[Run], targets: list[Path | None]) -> None:
     seconds = sum(run.timings.picture for run in runs) / max(1, len(pictures))
     peak = max(run.memory.peak_bytes or 0 for run in runs)
     say(f"  {seconds:.2f} s per picture, peak memory {peak / 1e9:.2f} GB ({run.memory.kind})")
+    for line in lines(run):
+        say(f"  {line}")

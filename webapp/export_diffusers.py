@@ -20,6 +20,12 @@ LOST = {
     "as-shipped is what tomesd does by itself",
     "attention-slicing": "diffusers' sliced attention replaces the chosen attention by products "
     "of its own",
+    "two-pass": "it takes a pipeline of its own (image to image), and noise that is Seedproof's own",
+    "layerwise-casting": "pipe.unet.enable_layerwise_casting(...) comes near, with other layers left "
+    "alone",
+    "offload": "call pipe.enable_model_cpu_offload() or pipe.enable_sequential_cpu_offload() in place "
+    "of .to(...)",
+    "guidance-batch": "diffusers' pipeline computes both halves of guidance in one batch",
     "compile": "here single blocks are compiled; torch.compile(pipe.unet) compiles the attention "
     "as well, which is another computation",
 }
@@ -242,8 +248,8 @@ def _unlike(configuration: Configuration, request: Request, guided: bool) -> str
         return "Its variation, or its noise of later steps, is not in the script."
     if request.prompt_syntax == "a1111" and not _plain_words(request):
         return (
-            "Its prompt has marks of AUTOMATIC1111's syntax, or more words than diffusers may read: "
-            "diffusers takes them as they stand, and leaves out the rest."
+            "Its prompt has marks of AUTOMATIC1111's syntax, or is long: diffusers takes what it "
+            "reads as it stands, and leaves out the rest."
         )
     if configuration.get("attention") == "xformers":
         return "Where xFormers runs, nobody has compared the pixels yet."

@@ -59,9 +59,13 @@ AUTOMATIC1111 = Program(
         ("tf32", "on"): Saying(remark="TF32 is always on there, where the GPU has it."),
         ("threads", "pinned"): _THREADS,
         ("memory-format", "channels-last"): Saying(flag="--opt-channelslast"),
+        ("guidance-batch", "separate"): Saying(settings={"batch_cond_uncond": False}),
     },
     never={
         "slice-budget": _BY_ITSELF,
+        "two-pass": "there it belongs to a picture: Hires. fix, on the page where it is made",
+        "offload": "--medvram and --lowvram move other parts at other times",
+        "layerwise-casting": "its fp8 storage keeps other layers as they are",
         "tf32": "it switches TF32 on, and no setting switches it off",
         "cudnn-benchmark": "it switches this on by itself, for the GTX 16xx only",
     },
@@ -182,6 +186,7 @@ INVOKEAI = Program(
         ("precision", "fp16"): Saying(settings={"precision": "float16"}),
         ("threads", "pinned"): _THREADS,
         ("vae-tiling", "auto"): Saying(settings={"force_tiled_decode": True}),
+        ("guidance-batch", "separate"): Saying(settings={"sequential_guidance": True}),
     },
     never={
         "attention": "it has normal, xformers, sliced and torch-sdp; today's InvokeAI lacks even "

@@ -12,6 +12,7 @@ from core.request import Request
 from core.run import Effect, Effective, Memory, Picture, Run, SlotEffect
 from webapp.jobs import Ticket
 from webapp.token_counter import in_words
+from webapp.usage_card import parts, what_follows
 from webapp.words import ASKED_NAMES, Tone, about, chip, seconds, short
 
 EFFECT_WORDS: Mapping[Effect, tuple[str, Tone]] = {
@@ -215,10 +216,12 @@ def _took(run: Run) -> str:
             )
             if sizes
         ),
+        ("By part", parts(run)),
+        ("Bottleneck", what_follows(run)),
         ("Seed", f'<span class="sp-figures">{picture.request.seed}</span>'),
         ("Digests", _digests(picture)),
     )
-    items = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows)
+    items = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows if value)
     return f'<dl class="sp-facts">{items}</dl>'
 
 

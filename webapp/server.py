@@ -61,6 +61,7 @@ def services(
         engine = WorkerEngine(pictures=store.pictures, lease_folder=place.leases, replace_dead=True)
 
         from core.platforms import detect
+        from core.shortage import SteppingEngine
         from webapp.audits import Audits
         from webapp.findings import Findings
         from webapp.jobs import JobQueue, Ticket
@@ -71,7 +72,7 @@ def services(
 
         platform = detect()
         reruns = Reruns(
-            engine,
+            SteppingEngine(engine, platform),
             lambda conditions: open_worker(
                 conditions,
                 platform,

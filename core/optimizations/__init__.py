@@ -11,6 +11,8 @@ from core.optimization import Configuration, Optimization, Slot, StepHook
 from core.optimizations.attention import ATTENTION
 from core.optimizations.compilation import COMPILE
 from core.optimizations.guidance import MIN_SIGMA
+from core.optimizations.guidance_batch import GUIDANCE_BATCH, SeparateHalves
+from core.optimizations.layerwise_casting import LAYERWISE_CASTING
 from core.optimizations.memory import ATTENTION_SLICING, VAE_SLICING, VAE_TILING
 from core.optimizations.memory_format import MEMORY_FORMAT
 from core.optimizations.numerics import (
@@ -19,7 +21,9 @@ from core.optimizations.numerics import (
     DETERMINISTIC_ALGORITHMS,
     TF32,
 )
+from core.optimizations.offload import OFFLOAD
 from core.optimizations.precision import PRECISION
+from core.optimizations.resolution import TWO_PASS, TwoPasses
 from core.optimizations.slice_budget import SLICE_BUDGET
 from core.optimizations.threads import THREADS
 from core.optimizations.token_merging import TOKEN_MERGING
@@ -46,6 +50,10 @@ SLOTS: tuple[Slot, ...] = (
     VAE_TILING,
     MEMORY_FORMAT,
     COMPILE,
+    TWO_PASS,
+    LAYERWISE_CASTING,
+    OFFLOAD,
+    GUIDANCE_BATCH,
 )
 OPTIMIZATIONS: tuple[Optimization, ...] = tuple(o for slot in SLOTS for o in slot.options)
 
@@ -165,7 +173,7 @@ def prepared_key(configuration: Configuration) -> str:
     return " ".join(
         f"{option.slot}={configuration.get(option.slot)}"
         for option, _ in chosen(configuration)
-        if option.prepare is not None
+        if option.prepare is not None or option.place is not None
     )
 
 
@@ -176,11 +184,31 @@ def prepare(pipeline: "StableDiffusionPipeline", configuration: Configuration) -
             option.prepare(pipeline, number)
 
 
+def place(
+    pipeline: "StableDiffusionPipeline", configuration: Configuration, device: torch.device
+) -> None:
+    """Put a prepared pipeline onto the device, or as much of it as an option says."""
+    for option, _ in chosen(configuration):
+        if option.place is not None:
+            option.place(pipeline, device)
+            return
+    pipeline.to(device)
+
+
 class StepHooks:
     """Several hooks as one: a UNet call is guided unless one of them says no."""
 
-    def __init__(self, hooks: list[StepHook]) -> None:
+    def __init__(
+        self,
+        hooks: list[StepHook],
+        passes: TwoPasses | None = None,
+        halves: SeparateHalves | None = None,
+    ) -> None:
         self.hooks = hooks
+        self.passes = passes
+        """Set where the picture begins in another size."""
+        self.halves = halves
+        """Set where guidance's halves are computed one after the other."""
 
     def guided(self, call: int, sigma: float) -> bool:
         """Every hook is asked, also after a no: each keeps its own account of the calls."""
@@ -202,13 +230,18 @@ def applied(pipeline: "StableDiffusionPipeline", job: Job, record: Record) -> It
     for option, _ in options:
         record.slot(option.slot, job.configuration.get(option.slot))
     with ExitStack() as stack:
-        hooks = []
+        hooks: list[StepHook] = []
+        passes = halves = None
         for option, number in options:
             if option.surround is not None:
                 stack.enter_context(option.surround(number))
         for option, number in sorted(options, key=_later):
             if option.patch is not None:
                 hook = stack.enter_context(option.patch(pipeline, job, number, record))
-                if hook is not None:
+                if isinstance(hook, TwoPasses):
+                    passes = hook
+                elif isinstance(hook, SeparateHalves):
+                    halves = hook
+                elif hook is not None:
                     hooks.append(hook)
-        yield StepHooks(hooks)
+        yield StepHooks(hooks, passes, halves)

@@ -19,6 +19,8 @@ import torch
 
 from core.chunks import batch_texts
 from core.optimization import Optimization, Slot
+from core.optimizations.guidance_batch import is_separate
+from core.optimizations.resolution import latent_sizes
 from core.platforms import one_sentence
 from core.record import Record, SlotRecord
 from core.request import Job
@@ -115,6 +117,11 @@ def _prepare(
         block.forward = CompiledForward(block, {**IN_THIS_PROCESS, **mode}, ready)
 
 
+def is_compiled(pipeline: "StableDiffusionPipeline") -> bool:
+    forwards = (getattr(module, "forward", None) for module in pipeline.unet.modules())
+    return any(isinstance(forward, CompiledForward) for forward in forwards)
+
+
 @contextmanager
 def _patched(
     pipeline: "StableDiffusionPipeline", job: Job, parameter: float | None, record: Record
@@ -127,8 +134,11 @@ def _patched(
     blocks = [forward for forward in found if isinstance(forward, CompiledForward)]
     with dynamo.patch(recompile_limit=SHAPES):
         before = _totals(blocks)
-        for rows in _rows(job):
-            _warm_up(pipeline, job, rows, blocks)
+        tokenizer = pipeline.tokenizer
+        keys = batch_texts(tokenizer, job.requests).chunks * tokenizer.model_max_length
+        for size in latent_sizes(pipeline, job):
+            for rows in _rows(job):
+                _warm_up(pipeline, size, rows, keys, blocks)
         start = _totals(blocks)
         try:
             yield
@@ -148,23 +158,23 @@ def _totals(blocks: list[CompiledForward]) -> tuple[int, int, int]:
 def _rows(job: Job) -> list[int]:
     """The batches that the UNet will be given: with unconditional rows, without, or both."""
     pictures = len(job.requests)
-    if job.requests[0].guidance_scale <= 1:
+    if job.requests[0].guidance_scale <= 1 or is_separate(job):
         return [pictures]
     skipping = job.configuration.get("min-sigma") != "off"
     return [2 * pictures, pictures] if skipping else [2 * pictures]
 
 
 def _warm_up(
-    pipeline: "StableDiffusionPipeline", job: Job, rows: int, blocks: list[CompiledForward]
+    pipeline: "StableDiffusionPipeline",
+    size: tuple[int, int],
+    rows: int,
+    keys: int,
+    blocks: list[CompiledForward],
 ) -> None:
     """One UNet call on zeros, where the blocks were not compiled for such a call yet."""
     if not blocks:
         return
-    unet, first = pipeline.unet, job.requests[0]
-    factor = pipeline.vae_scale_factor
-    size = (first.height // factor, first.width // factor)
-    tokenizer = pipeline.tokenizer
-    keys = batch_texts(tokenizer, job.requests).chunks * tokenizer.model_max_length
+    unet = pipeline.unet
     state = (
         rows,
         size,

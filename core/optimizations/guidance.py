@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from core.optimization import Optimization, Parameter, Slot, StepHook
+from core.optimizations.guidance_batch import is_separate
 from core.optimizations.unet_calls import watching_unet
 from core.record import Record, SlotRecord
 from core.request import Job
@@ -56,6 +57,9 @@ def patched(
     pictures = len(job.requests)
 
     def see(sample: torch.Tensor) -> None:
+        if is_separate(job):
+            notes.counts["unet_calls_of_a_half"] += 1
+            return
         guided = sample.shape[0] > pictures
         notes.counts["unet_calls_guided" if guided else "unet_calls_unguided"] += 1
 
@@ -73,6 +77,9 @@ def _conclude(notes: SlotRecord, hook: MinimumSigma, job: Job) -> None:
         # A whole number would round the sigma: the counter holds it as it is.
         notes.counts[f"sigma_of_skipped_call_{call:03d}"] = sigma  # type: ignore[assignment]
     halved = notes.counts["unet_calls_unguided"]
+    if is_separate(job):
+        # A guided call became two of a half each; what was skipped is missing among them.
+        halved = 2 * len(hook.sigmas) - notes.counts["unet_calls_of_a_half"]
     scale = job.requests[0].guidance_scale
     if scale <= 1:
         notes.conclude("none", f"a guidance scale of {scale:g} leaves no guidance to skip")

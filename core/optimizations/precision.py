@@ -28,8 +28,10 @@ def patched(
     """Changes nothing, loading did: counts UNet calls by the format of latents and weights."""
     notes = record.slot("precision", job.configuration.get("precision"))
 
-    # Looked up once: walking through the modules takes longer than an attention call.
-    weights = [weight for weight in pipeline.unet.parameters() if weight.is_floating_point()]
+    # Looked up once: walking through the modules takes longer than an attention call. Where
+    # layers are cast for their own calls, the formats of weights are that setting's account.
+    cast = job.configuration.get("layerwise-casting") != "off"
+    weights = [] if cast else [w for w in pipeline.unet.parameters() if w.is_floating_point()]
 
     def see(sample: torch.Tensor) -> None:
         notes.counts[f"unet_calls_with_{_name(sample.dtype)}_latents"] += 1

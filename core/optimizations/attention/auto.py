@@ -36,7 +36,7 @@ def choose(device_type: str) -> tuple[Backend, str]:
 def _patched(
     pipeline: "StableDiffusionPipeline", job: Job, parameter: float | None, record: Record
 ) -> AbstractContextManager[None]:
-    backend, why = choose(pipeline.unet.device.type)
+    backend, why = choose(pipeline._execution_device.type)
     notes = record.slot("attention", job.configuration.get("attention"))
     notes.counts[f"chose_{backend.name}"] = 1
     return patched(backend, f"auto chose {backend.name}: {why}; ", pipeline, job, parameter, record)
