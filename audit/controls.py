@@ -47,9 +47,9 @@ def control_drift(
 
 
 def controls(
-    placebo: Score | None, nudge: Drift | None, other: Drift | None
+    placebo: Score | None, nudge: Drift | None, other: Drift | None, more: Sequence[Control] = ()
 ) -> tuple[Control, ...]:
-    """All three, those without data included, so that a reader sees what is missing."""
+    """All three, those without data included, so that a reader sees what is missing; then more."""
     return (
         Control(
             name="placebo",
@@ -59,4 +59,5 @@ def controls(
         ),
         Control(name="ulp-nudge", what=WHAT["ulp-nudge"], drift=nudge),
         Control(name="other-seed", what=WHAT["other-seed"], drift=other),
+        *more,
     )

@@ -5,7 +5,9 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from audit.claims import judge_claims
 from audit.score import Audit, Drift
+from audit.side_by_side import compared, side_by_side
 from core.optimization import Configuration
 
 
@@ -13,7 +15,8 @@ def document(audit: Audit) -> dict[str, Any]:
     """Plain dictionaries, lists and numbers. Configurations are slot → value, controls by name."""
     made: dict[str, Any] = plain(audit)
     made["controls"] = {control["name"]: control for control in made["controls"]}
-    made["claims"] = []
+    made["claims"] = plain(judge_claims(audit))
+    made["side_by_side"] = [compared(table) for table in side_by_side(audit)]
     return made
 
 

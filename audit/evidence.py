@@ -80,3 +80,12 @@ def _drift(row: Score) -> str:
         f"ΔE2000 up to {drift.delta_e_worst_tile:.1f} in a tile, pHash up to {drift.phash_max} of "
         f"64 bits, channels up to {drift.max_abs} of 255 levels."
     )
+
+
+def agreements(score: Score) -> Iterator[str]:
+    """Every axis that was tried: its verdict and how many trials agree."""
+    for axis in AXES:
+        verdict = score.determinism.get(axis)
+        if verdict is not None and verdict.trials:
+            agree = verdict.trials - verdict.failures
+            yield f"{axis} {verdict.verdict} {agree}/{verdict.trials}"

@@ -25,6 +25,12 @@ def audit_notes(
         f"{clusters} prompts and seeds per configuration: even where none fails, failing "
         f"{percent(failure_bound(clusters, 0))} of the time cannot be excluded (95 %)."
     )
+    if plan.timing_batches:
+        sizes = " and ".join(str(len(batch)) for batch in plan.timing_batches)
+        yield (
+            f"Time and memory are of other pictures than those judged: each block makes batches of "
+            f"{sizes} with the prompt that is timed, and nobody compares their pixels."
+        )
     there = [runs[entry.identity] for entry in planned if entry.identity in runs]
     if missing := len(planned) - len(there):
         yield f"{missing} of {len(planned)} planned runs are not done yet."

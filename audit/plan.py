@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from audit.published import Published
 from audit.score import Axis
 from core.optimization import Configuration
 from core.request import Job, Request
@@ -19,8 +20,9 @@ Role = Literal[
     "timing",
     "ulp-nudge",
     "other-seed",
+    "prompt-length",
 ]
-ControlRole = Literal["ulp-nudge", "other-seed"]
+ControlRole = Literal["ulp-nudge", "other-seed", "prompt-length"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,8 @@ class Plan:
     batch_sizes: tuple[int, ...] = (2, 4)
     """What the batch-size axis tries, each in a process of its own."""
     controls: tuple[ControlRole, ...] = ("ulp-nudge", "other-seed")
-    """Noise floors, on the baseline, one run per cluster."""
+    """On the baseline: noise floors, one run per cluster, and what a long prompt costs, in the
+    timing sessions."""
     timing_blocks: int = 4
     """Scored blocks, over all sessions. A block times every configuration once."""
     timing_sessions: int = 1
@@ -56,6 +59,9 @@ class Plan:
     cluster's second ones: their warm-up is the fresh call, their timed calls are the repeats, and
     process `a` makes one call. The same trials for a quarter fewer runs, and every timed pair
     comes from new processes. `timing_sessions` is the number of clusters, `calls` has no effect."""
+    timing_batches: tuple[tuple[Request, ...], ...] = ()
+    """What is timed in place of the clusters' requests: every block makes all of these batches, the
+    warm-up the first. Their pictures are not judged. Not together with `cluster_sessions`."""
     timing_workers: int = 0
     """Most processes alive in a session, the baseline's included; 0 for no limit. With fewer than
     there are configurations, a session is held in parts and the baseline is timed in each."""
@@ -69,6 +75,8 @@ class Plan:
     """In how many clusters, from the first, the extra axes are tried; None for all. They cost
     several times as much as the rest of a cluster."""
     order_seed: int = 0
+    published: Published | None = None
+    """Somebody else's figures that the audit's are put beside."""
 
     @property
     def runnable(self) -> tuple[Configuration, ...]:
@@ -100,7 +108,10 @@ class PlannedRun:
       a/0; which of the smaller sets it is goes round with the clusters.
     - `after-other-work`: a process that first did an `other-work` run (never scored), against a/0.
     - `timing`: one live process per configuration, taking turns; block b, request i, against the
-      baseline's run of the same block and request. Block 0 warms up and is not scored.
+      baseline's run of the same block and request. Block 0 warms up and is not scored. Where a
+      plan has batches of its own for this, i is 0 and `repeat` counts the batches of a block.
+    - `prompt-length`: a process of a timing session that after each batch b of a block makes
+      request 0 (repeat 2b) and the same with a longer prompt (repeat 2b + 1), against each other.
     - `ulp-nudge`, `other-seed`: controls, on the baseline's configuration, against a/0.
     """
 

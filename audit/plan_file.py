@@ -1,89 +1,28 @@
 """Plans as TOML: `data/plans/*.toml`, or anybody's own."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from math import lcm
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, Field
-
-from audit.plan import ControlRole, Plan
-from audit.prompt_file import SHAPE, Prompt, in_shape, read_prompts, read_seeds, read_toml
+from audit.plan import Plan
+from audit.plan_shape import PlanAxis, PlanFile, TimedBatches, mistakes_in
 from audit.prompt_file import PlanError as PlanError
+from audit.prompt_file import Prompt, in_shape, read_prompts, read_seeds, read_toml
+from audit.published import read_published
 from audit.score import Axis
-from core.models import check
+from core.models import check, native_size
 from core.optimization import Configuration
 from core.optimizations import availability, chosen, configure
 from core.platforms import Platform
 from core.prompt_syntax import check_prompts
-from core.request import Model, PromptSyntax, Request
+from core.request import Model, Request
 from core.samplers import find
 
 PROMPTS = Path(__file__).resolve().parents[1] / "data" / "prompts.toml"
 """The shipped prompts, which a plan names."""
 WORKER_BYTES = 400_000_000
 """Memory of a worker process beside its weights, activations of a small picture included."""
-
-PlanAxis = Literal["after-other-work", "batch-size", "batch-position", "threads", "instruction-set"]
-"""The axes a plan can ask for. The other ones are always tried."""
-
-
-class _Table(BaseModel):
-    model_config = SHAPE
-
-
-class _Row(_Table):
-    """A configuration, and the extra axes it is tried on."""
-
-    settings: dict[str, str] = {}
-    axes: list[PlanAxis] = []
-
-
-class _Request(_Table):
-    num_inference_steps: Annotated[int, Field(ge=1, le=1000)]
-    guidance_scale: Annotated[float, Field(ge=0, strict=False)]
-    prompt_syntax: PromptSyntax = "a1111"
-    sampler: str = "Euler"
-    width: Annotated[int, Field(ge=8, multiple_of=8)]
-    height: Annotated[int, Field(ge=8, multiple_of=8)]
-
-
-class _Clusters(_Table):
-    count: Annotated[int, Field(ge=1)] | None = None
-    """May be left out where prompts or seeds come from a file: as many as the longer one has."""
-    prompts: list[str] = []
-    prompts_file: str | None = None
-    """In place of the shipped prompts; like `seeds_file`, relative to the plan's folder."""
-    first_seed: Annotated[int, Field(ge=0)] = 0
-    seeds_file: str | None = None
-    """In place of `first_seed` and the numbers after it."""
-    axis_clusters: Annotated[int, Field(ge=1)] | None = None
-    calls: Annotated[int, Field(ge=1)] = 2
-    exec_clusters: Annotated[int, Field(ge=0)] = 1
-    batch_sizes: list[Annotated[int, Field(ge=2)]] = [2, 4]
-    controls: list[ControlRole] = ["ulp-nudge", "other-seed"]
-    patience: Annotated[float, Field(ge=0, strict=False)] = 10.0
-
-
-class _Timing(_Table):
-    blocks: Annotated[int, Field(ge=0)] = 4
-    sessions: Annotated[int, Field(ge=1)] | Literal["clusters"] = 1
-    """`clusters`: one per cluster, see `Plan.cluster_sessions`."""
-
-
-class _PlanFile(_Table):
-    name: Annotated[str, Field(min_length=1)]
-    summary: str = ""
-    order_seed: int = 0
-    request: _Request
-    clusters: _Clusters
-    timing: _Timing = _Timing()
-    axes: list[PlanAxis] = []
-    """Extra axes that every configuration is tried on."""
-    baseline: _Row = _Row()
-    candidate: list[_Row] = []
-    prompt: list[Prompt] = []
-    """Prompts of this plan's own, beside the shipped ones."""
 
 
 def load_plan(
@@ -103,9 +42,16 @@ def load_plan(
     files (`audit.prompt_file`) in place of the plan's own, and nothing in them is left out unless
     `clusters` says so. Raises PlanError.
     """
-    file = in_shape(path, _content(path), _PlanFile)
-    mistakes = list(_mistakes(file))
-    pictures = _pictures(path, file, clusters, prompts, seeds, mistakes)
+    file = in_shape(path, _content(path), PlanFile)
+    mistakes = list(mistakes_in(file))
+    named = _named(path, file, prompts)
+    pictures = _pictures(path, file, named, clusters, prompts, seeds, mistakes)
+    batches = file.timing.batches
+    if batches and batches.prompt not in named:
+        mistakes.append(
+            f"timing.batches.prompt: no prompt is called {batches.prompt!r}; there are "
+            f"{', '.join(named)}"
+        )
     baseline, rows = None, list[tuple[Configuration, list[PlanAxis]]]()
     for number, row in enumerate((file.baseline, *file.candidate)):
         try:
@@ -152,10 +98,12 @@ def load_plan(
         timing_blocks=file.timing.blocks if sessions else max(file.timing.blocks, len(requests)),
         timing_sessions=sessions or len(requests),
         cluster_sessions=sessions is None,
+        timing_batches=_batches(file, model, named[batches.prompt], batches) if batches else (),
         timing_workers=timing_workers(model, platform),
         axes=axes,
         axis_clusters=file.clusters.axis_clusters,
         order_seed=file.order_seed,
+        published=read_published(path.parent / file.published) if file.published else None,
     )
 
 
@@ -195,9 +143,22 @@ def _content(path: Path) -> dict[str, Any]:
     return content
 
 
+def _named(path: Path, file: PlanFile, prompts: Path | None) -> Mapping[str, Prompt]:
+    """Every prompt that a plan can name: those of a file, and its own.
+
+    Of two with one name the plan's own counts, but where `prompts` are asked for, theirs.
+    """
+    if prompts:
+        found = (*file.prompt, *read_prompts(prompts))
+    else:
+        found = (*read_prompts(_beside(path, file.clusters.prompts_file) or PROMPTS), *file.prompt)
+    return {prompt.name: prompt for prompt in found}
+
+
 def _pictures(
     path: Path,
-    file: _PlanFile,
+    file: PlanFile,
+    named: Mapping[str, Prompt],
     clusters: int | None,
     prompts: Path | None,
     seeds: Path | None,
@@ -212,9 +173,8 @@ def _pictures(
     prompts_file = prompts or _beside(path, asked.prompts_file)
     seeds_file = seeds or _beside(path, asked.seeds_file)
     listed = read_seeds(seeds_file) if seeds_file else ()
-    own = () if prompts else file.prompt
-    named = {prompt.name: prompt for prompt in (*read_prompts(prompts_file or PROMPTS), *own)}
-    names = list(named) if prompts else asked.prompts or list(named)
+    theirs = [prompt.name for prompt in read_prompts(prompts)] if prompts else []
+    names = theirs or asked.prompts or list(named)
     for name in names:
         if name not in named:
             mistakes.append(
@@ -257,30 +217,30 @@ def _beside(path: Path, name: str | None) -> Path | None:
     return None if name is None else path.parent / Path(name).expanduser()
 
 
-def _request(file: _PlanFile, model: Model, prompt: Prompt, seed: int) -> Request:
+def _batches(
+    file: PlanFile, model: Model, prompt: Prompt, asked: TimedBatches
+) -> tuple[tuple[Request, ...], ...]:
+    """Seeds go on from batch to batch, as AUTOMATIC1111 counts them."""
+    return tuple(
+        tuple(
+            _request(file, model, prompt, asked.first_seed + batch * asked.size + place)
+            for place in range(asked.size)
+        )
+        for batch in range(asked.count)
+    )
+
+
+def _request(file: PlanFile, model: Model, prompt: Prompt, seed: int) -> Request:
+    side = native_size(model) if file.request.native_size else 0
     return Request(
         prompt=prompt.prompt,
         negative_prompt=prompt.negative_prompt,
         prompt_syntax=file.request.prompt_syntax,
         model=model,
         seed=seed,
-        width=file.request.width,
-        height=file.request.height,
+        width=file.request.width or side,
+        height=file.request.height or side,
         num_inference_steps=file.request.num_inference_steps,
         guidance_scale=file.request.guidance_scale,
         sampler=find(file.request.sampler).name,
     )
-
-
-def _mistakes(file: _PlanFile) -> Iterable[str]:
-    """What is wrong beyond the shape of the file."""
-    try:
-        find(file.request.sampler)
-    except ValueError as error:
-        yield f"request.sampler: {error}"
-    sessions = 1 if file.timing.sessions == "clusters" else file.timing.sessions
-    if file.timing.blocks and sessions > file.timing.blocks:
-        yield (
-            f"timing: {file.timing.sessions} sessions cannot share {file.timing.blocks} blocks; "
-            "give at least as many blocks as sessions"
-        )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 SEEDS = 2**32
 """Seeds are below this, as everywhere in the product."""
@@ -19,7 +19,7 @@ class PlanError(ValueError):
 SHAPE = ConfigDict(extra="forbid", strict=True, frozen=True)
 """Of every part of a file: no other keys, no conversions."""
 
-_AnyTable = TypeVar("_AnyTable", bound=BaseModel)
+_AnyTable = TypeVar("_AnyTable")
 _Found = TypeVar("_Found")
 
 
@@ -85,7 +85,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 def in_shape(path: Path, content: dict[str, Any], kind: type[_AnyTable]) -> _AnyTable:
     """A TOML file's content, in the shape it must have. Raises PlanError."""
     try:
-        return kind.model_validate(content)
+        return TypeAdapter(kind).validate_python(content)
     except ValidationError as error:
         mistakes = (f"{path}: {_sentence(mistake)}" for mistake in error.errors())
         raise PlanError("\n".join(mistakes)) from None
@@ -167,8 +167,8 @@ def _sentence(mistake: Any) -> str:
     match mistake["type"]:
         case "missing":
             return f"{place} is missing"
-        case "extra_forbidden":
-            return f"{place} is not a key that a plan has"
+        case "extra_forbidden" | "unexpected_keyword_argument":
+            return f"{place} is not a key that such a file has"
         case _:
             message = mistake["msg"].removeprefix("Input ")
             return f"{place} {message}, and is {mistake['input']!r}"

@@ -11,13 +11,16 @@ from markupsafe import Markup
 from audit import units
 from audit.album import Album, Strip
 from audit.changes import changes, short_name
+from audit.claims import CLAIM_CLASSES, CLAIM_MEANINGS, shown_claims
 from audit.divergence import parting
 from audit.drift import worst_first
+from audit.evidence import agreements
 from audit.metrics import METRICS
 from audit.pictures import GAIN, LoadPicture
 from audit.plots import NARROW, WIDE, speed_against_drift
 from audit.recommendation import MEANINGS, REQUIRED
 from audit.score import AXES, GOALS, Audit, Axis, Comparison, Score, Witness
+from audit.side_by_side import side_by_side
 from audit.verdicts import DETERMINISM_MEANINGS, GATES
 from core.optimization import Configuration
 
@@ -95,6 +98,11 @@ def render(audit: Audit, load_picture: LoadPicture) -> str:
         gates=GATES,
         determinism_meanings=DETERMINISM_MEANINGS,
         gain=GAIN,
+        sides=side_by_side(audit),
+        agreements=agreements,
+        claims=shown_claims(audit),
+        claim_classes=CLAIM_CLASSES,
+        claim_meanings=CLAIM_MEANINGS,
         album=album.sources,
         css=Markup((_HERE / "report.css").read_text(encoding="utf-8")),
     )
@@ -145,7 +153,7 @@ def _unmeasured(audit: Audit) -> Iterator[str]:
     if untimed := sum(row.time_ratio is None for row in rows):
         yield f"Speed: not of {untimed} of {len(rows)} configurations."
     for control in audit.controls:
-        if control.drift is None:
+        if control.drift is None and control.time_ratio is None:
             yield f"The {control.name} control: no runs, so its noise floor is unknown."
     yield "Other machines, other devices, other library versions, other models and sizes."
     yield "LPIPS and other learned metrics; how people judge the pictures."

@@ -9,6 +9,7 @@ from typing import Any
 
 from audit.applicability import not_applicable
 from audit.plan import Plan, PlannedRun, Role
+from audit.sessions import session_rounds, sessions
 from core.instruction_sets import smaller
 from core.optimization import Configuration
 from core.platforms import Platform
@@ -61,7 +62,12 @@ def expand(plan: Plan, platform: Platform) -> tuple[PlannedRun, ...]:
         if cluster == 0:
             groups.sort(key=lambda group: _is_other(group, plan))
         rounds.append(groups)
-    for place, session in zip(_session_rounds(plan), _sessions(plan, rng), strict=True):
+
+    def maker(subject: _Subject, cluster: int) -> _Maker:
+        return _Maker(plan=plan, subject=subject, cluster=cluster)
+
+    timed = sessions(plan, rng, _subjects(plan), maker)
+    for place, session in zip(session_rounds(plan), timed, strict=True):
         rounds[place].extend(session)
     return tuple(planned for groups in rounds for group in groups for planned in group)
 
@@ -177,51 +183,6 @@ def _neighbours(request: Request, count: int) -> tuple[Request, ...]:
     return tuple(replace(request, seed=request.seed + n) for n in range(1, count + 1))
 
 
-def _session_rounds(plan: Plan) -> list[int]:
-    """After which round each session stands."""
-    last, gaps = len(plan.requests) - 1, max(1, plan.timing_sessions - 1)
-    sessions = plan.timing_sessions if plan.timing_blocks else 0
-    return [round(last * n / gaps) for n in range(sessions)]
-
-
-def _sessions(plan: Plan, rng: random.Random) -> Iterator[list[Group]]:
-    """Timing sessions, each as its parts; blocks are numbered through, so that a block's number
-    names one baseline run."""
-    others = _subjects(plan)[1:]
-    room = plan.timing_workers - 1 if plan.timing_workers else len(others)
-    block = 1
-    for session in range(plan.timing_sessions if plan.timing_blocks else 0):
-        shuffled = rng.sample(others, len(others))
-        count = len(range(session, plan.timing_blocks, plan.timing_sessions))
-        parts: list[Group] = []
-        for start in range(0, len(shuffled), room):
-            subjects = (_subjects(plan)[0], *shuffled[start : start + room])
-            label = f"timing {session}.{start // room}"
-            blocks = range(block, block + count)
-            cluster = session if plan.cluster_sessions else None
-            parts.append(tuple(_blocks(plan, rng, label, subjects, blocks, cluster)))
-            block += count
-        yield parts
-
-
-def _blocks(
-    plan: Plan,
-    rng: random.Random,
-    label: str,
-    subjects: Sequence[_Subject],
-    blocks: range,
-    own: int | None,
-) -> Iterator[PlannedRun]:
-    """The warm-up block, then the scored ones; each a new order of all subjects. Requests go round
-    with the blocks, unless the session has a cluster of its `own`."""
-    for block in (0, *blocks):
-        cluster = block % len(plan.requests) if own is None else own
-        for subject in rng.sample(subjects, len(subjects)):
-            maker = _Maker(plan=plan, subject=subject, cluster=cluster)
-            run = maker.run("timing", label, (plan.requests[cluster],), block=block)
-            yield replace(run, own_process=own is not None)
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Maker:
     """Makes planned runs of one subject in one cluster."""
@@ -243,12 +204,14 @@ class _Maker:
         nudge: int | None = None,
         repeat: int = 0,
         block: int | None = None,
+        group: str | None = None,
     ) -> PlannedRun:
         configuration = configuration or self.subject.configuration
         conditions = Conditions(
             threads=threads, process=process, instruction_set=instruction_set, nudge=nudge
         )
-        place = "" if role == "timing" else f"{self.cluster}/"
+        timed = block is not None
+        place = "" if timed else f"{self.cluster}/"
         worker = f"{self.subject.name}/{place}{label}"
         identity = _identity(
             plan=self.plan.name,
@@ -269,7 +232,7 @@ class _Maker:
             placebo=self.subject.placebo,
             cluster=self.cluster,
             process=worker,
-            group=label if role == "timing" else worker,
+            group=group or (label if timed else worker),
             repeat=repeat,
             block=block,
             job=Job(
@@ -277,7 +240,7 @@ class _Maker:
                 requests=requests,
                 configuration=configuration,
                 conditions=conditions,
-                capture_steps=role != "timing" or block == 0,
+                capture_steps=not block,
             ),
         )
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from audit.published import Published
 from core.optimization import Configuration
 from core.platforms import Platform
 from core.run import Effect, Effective
@@ -130,6 +131,15 @@ class TimeRatio:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MemoryRange:
+    """The peaks of a row's timed runs, in bytes."""
+
+    smallest: int
+    largest: int
+    runs: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Score:
     """One configuration's row. A field is None where nothing was measured."""
 
@@ -148,6 +158,7 @@ class Score:
     seconds_median: float | None = None
     peak_memory_bytes: int | None = None
     memory_kind: str = ""
+    memory_range: MemoryRange | None = None
     runs: int = 0
     failures: tuple[str, ...] = ()
     """Reasons of runs that failed, each once."""
@@ -216,5 +227,9 @@ class Audit:
     scores: tuple[Score, ...]
     controls: tuple[Control, ...]
     recommendations: Mapping[Goal, Recommendation]
+    published: Published | None = None
+    """Somebody else's figures, where the plan asks to be put beside some."""
+    deviations: tuple[str, ...] = ()
+    """In what this audit differs from what those figures were measured with, a sentence each."""
     notes: tuple[str, ...] = ()
     """What a reader must know to read the numbers: plan limits, stopped runs, noisy timings."""

@@ -8,10 +8,12 @@ from typing import get_args
 from audit.applicability import not_applicable
 from audit.controls import control_drift, controls
 from audit.determinism import axis_verdicts
+from audit.deviations import deviations
 from audit.drift import compare, drift
 from audit.notes import audit_notes
 from audit.pictures import LoadPicture
 from audit.plan import ControlRole, Plan, PlannedRun
+from audit.prompt_length import prompt_length
 from audit.recommendation import recommend
 from audit.score import AXES, GOALS, Audit, Axis, AxisVerdict, Comparison, Drift, Score
 from audit.timing import NOISY, scored, timing
@@ -70,6 +72,7 @@ def score(
     )
     nudge, nudge_problems = control_drift("ulp-nudge", baseline, runs, evidence.load, gates)
     other, other_problems = control_drift("other-seed", baseline, runs, evidence.load, gates)
+    lengths, length_problems = prompt_length(baseline, runs)
     scores: list[Score] = []
     for configuration, placebo in (
         (plan.baseline, False),
@@ -103,7 +106,7 @@ def score(
         height=first.height,
         baseline=plan.baseline.key,
         scores=tuple(scores),
-        controls=controls(placebo_score, nudge, other),
+        controls=controls(placebo_score, nudge, other, lengths),
         recommendations={
             goal: recommend(
                 scores,
@@ -114,8 +117,11 @@ def score(
             )
             for goal in GOALS
         },
+        published=plan.published,
+        deviations=tuple(deviations(plan, planned, runs, platform)),
         notes=(
             *audit_notes(plan, planned, runs, platform, baseline_score, placebo_score),
+            *length_problems,
             *nudge_problems,
             *other_problems,
         ),
@@ -167,6 +173,7 @@ def _row(
         seconds_median=times.seconds_median,
         peak_memory_bytes=times.peak_memory_bytes,
         memory_kind=times.memory_kind,
+        memory_range=times.memory_range,
         runs=len(made),
         failures=_failures(own, runs),
         timed_other_pictures=others,

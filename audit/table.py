@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 from rich.text import Text
 
+from audit.articles_table import articles
 from audit.changes import short_name
 from audit.score import AXES, Audit, Axis, AxisVerdict, Score
 from audit.units import counted, drift_words, gigabytes, percent, seconds
@@ -20,14 +21,14 @@ FEW_AXES = 4
 
 
 def tables(audit: Audit) -> tuple[Table, ...]:
-    """All configurations; the axes that somebody tried; the answers."""
+    """All configurations; the axes that somebody tried; the answers; beside whose figures."""
     baseline = next(
         (row.configuration for row in audit.scores if row.key == audit.baseline), Configuration()
     )
     names = {row.key: short_name(row.configuration, baseline) for row in audit.scores}
     tried = [axis for axis in AXES if any(_said(row, axis) for row in audit.scores)]
     axes = (_agreement(audit, names, tried),) if tried else ()
-    return (_configurations(audit, names), *axes, _answers(audit, names))
+    return (_configurations(audit, names), *axes, _answers(audit, names), *articles(audit))
 
 
 def _table(title: str, *columns: str) -> Table:

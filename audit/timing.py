@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from audit.plan import PlannedRun
-from audit.score import TimeRatio
+from audit.plan import PlannedRun, Role
+from audit.score import MemoryRange, TimeRatio
 from audit.statistics import median, spread, time_ratio
 from audit.trials import Runs, done
 
@@ -22,6 +22,7 @@ class Timing:
     """Interquartile range ÷ median of the ratios: noise that pairing did not take away."""
     peak_memory_bytes: int | None
     memory_kind: str
+    memory_range: MemoryRange | None
 
 
 def timing(row: Sequence[PlannedRun], baseline: Sequence[PlannedRun], runs: Runs) -> Timing:
@@ -30,10 +31,10 @@ def timing(row: Sequence[PlannedRun], baseline: Sequence[PlannedRun], runs: Runs
     Block 0 warms up and is left out of everything.
     """
     timed = scored(row, runs)
-    partners = {(run.group, run.block, run.cluster): run for run in scored(baseline, runs)}
+    partners = {_place(run): run for run in scored(baseline, runs)}
     sessions: dict[str, list[tuple[float, float]]] = {}
     for run in timed:
-        if partner := partners.get((run.group, run.block, run.cluster)):
+        if partner := partners.get(_place(run)):
             pair = (seconds(run, runs), seconds(partner, runs))
             if min(pair) > 0:
                 sessions.setdefault(run.group, []).append(pair)
@@ -49,12 +50,24 @@ def timing(row: Sequence[PlannedRun], baseline: Sequence[PlannedRun], runs: Runs
         spread=spread([a / b for pairs in sessions.values() for a, b in pairs]),
         peak_memory_bytes=peak,
         memory_kind=kind,
+        memory_range=_range([size for size, _ in peaks]),
     )
 
 
-def scored(planned: Sequence[PlannedRun], runs: Runs) -> list[PlannedRun]:
-    """The timing runs that count."""
-    return [run for run in planned if run.role == "timing" and run.block and done(run, runs)]
+def _place(run: PlannedRun) -> tuple[str, int | None, int, int]:
+    """What a pair shares: its session, its block, its request or its batch."""
+    return run.group, run.block, run.cluster, run.repeat
+
+
+def _range(peaks: Sequence[int]) -> MemoryRange | None:
+    if not peaks:
+        return None
+    return MemoryRange(smallest=min(peaks), largest=max(peaks), runs=len(peaks))
+
+
+def scored(planned: Sequence[PlannedRun], runs: Runs, role: Role = "timing") -> list[PlannedRun]:
+    """The timed runs that count."""
+    return [run for run in planned if run.role == role and run.block and done(run, runs)]
 
 
 def seconds(planned: PlannedRun, runs: Runs) -> float:

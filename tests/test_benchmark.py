@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 
 from core.diffusion import DiffusersEngine
 from core.models import resolve
+from core.optimization import Configuration
 from core.platforms import detect
 from core.request import Request
-from tests.benchmarks import overhead
+from tests.benchmarks import overhead, sd15_shape
 from tests.benchmarks.overhead import (
     Call,
     UnequalPixels,
@@ -108,3 +110,25 @@ def test_few_pairs_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
         overhead.main(["--pairs", "14"])
     assert stopped.value.code == 2
     assert "at least 15" in capsys.readouterr().err
+
+
+def test_steps_of_a_bare_unet_are_timed_in_turn(shared_pipeline: StableDiffusionPipeline) -> None:
+    here = sd15_shape.settings_here(detect("cpu"))
+    assert next(iter(here)) == sd15_shape.BASELINE
+    assert "attention=xformers" not in here
+    few = {name: here[name] for name in (sd15_shape.BASELINE, "token-merging=fixed:0.5")}
+    figures = sd15_shape.in_turn(shared_pipeline.unet, few, 64, rounds=2)
+    merged = figures["token-merging=fixed:0.5"]
+    assert merged["effects"] == {
+        "attention": "applied",
+        "precision": "applied",
+        "token-merging": "applied",
+    }
+    assert merged["time_ratio"].pairs == 2
+    assert figures[sd15_shape.BASELINE]["time_ratio"].median == 1
+
+
+def test_random_weights_give_finite_numbers() -> None:
+    small = {**sd15_shape.SHAPE, "block_out_channels": (32, 32, 64, 64), "cross_attention_dim": 32}
+    seconds, _ = sd15_shape.step(sd15_shape.unet(small), Configuration(), 64)
+    assert seconds > 0

@@ -20,8 +20,11 @@ def test_the_document_keeps_its_names() -> None:
         "scores",
         "controls",
         "claims",
+        "side_by_side",
+        "deviations",
         "recommendations",
     }
+    assert set(made["claims"][0]) >= {"id", "says", "verdict", "reason", "figures"}
     assert set(made["recommendations"]) == {"exact", "same-look", "fastest"}
     row = next(row for row in made["scores"] if row["key"] == NEAR.key)
     assert row["configuration"] == NEAR.as_dict()

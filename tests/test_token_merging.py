@@ -88,8 +88,35 @@ def test_seeded_ignores_the_neighbours(shared_pipeline: StableDiffusionPipeline)
     assert not torch.equal(here.latents[1], there.latents[1])
 
 
+def test_fixed_draws_nothing_and_does_not_know_the_seed(tokens: torch.Tensor) -> None:
+    """As AUTOMATIC1111 calls tomesd, whatever the picture and however often."""
+    here, there = SeededMatching(0.5, [7], fixed=True), SeededMatching(0.5, [8], fixed=True)
+    drawn = []
+    for matching in (here, here, there):
+        matching.size = (16, 16)
+        before = matching.generators[0].get_state()
+        ((merge, _),) = matching.matching(tokens[:2]) or []
+        assert torch.equal(matching.generators[0].get_state(), before)
+        drawn.append(merge(tokens[:2]))
+    assert torch.equal(drawn[0], drawn[1])
+    assert torch.equal(drawn[0], drawn[2])
+    assert not torch.equal(drawn[0], merged([7], tokens[:2])[0])
+
+
+def test_fixed_gives_the_bits_of_tomesd_without_its_randomness(
+    tiny_pipeline: StableDiffusionPipeline,
+) -> None:
+    ours = tiny_run(tiny_pipeline, tiny_job(token_merging="fixed:0.5"))
+    tomesd.apply_patch(tiny_pipeline, ratio=0.5, use_rand=False)
+    theirs = tiny_run(tiny_pipeline, tiny_job())
+    tomesd.remove_patch(tiny_pipeline)
+    assert merging_of(ours).effect == "applied"
+    assert torch.equal(ours.latents, theirs.latents)
+    assert not torch.equal(ours.latents, tiny_run(tiny_pipeline, tiny_job()).latents)
+
+
 @pytest.mark.parametrize("ratio", [0.3, 0.5, 0.75])
-@pytest.mark.parametrize("name", ["seeded", "as-shipped"])
+@pytest.mark.parametrize("name", ["seeded", "fixed", "as-shipped"])
 def test_tokens_are_counted(
     tiny_pipeline: StableDiffusionPipeline, name: str, ratio: float
 ) -> None:

@@ -20,7 +20,7 @@ from audit.score import Audit
 from core.database import StoreError
 from core.platforms import Platform
 from core.store import AuditEntry
-from webapp import audit_card, comparer, row_card, scores_card, scripts
+from webapp import articles_card, audit_card, comparer, row_card, scores_card, scripts
 from webapp.audits import Occupied
 from webapp.services import Services
 from webapp.shell import QUIET
@@ -72,6 +72,7 @@ class AuditPage:
             "", js_on_load=comparer.SCRIPT, apply_default_css=False, elem_id="picked"
         )
         self.maps = gr.HTML("", js_on_load=scripts.PICK, apply_default_css=False, elem_id="maps")
+        self.articles = _html("", "articles")
         self.shown = gr.State("")
 
     def connect(self, page: gr.Blocks) -> None:
@@ -89,6 +90,7 @@ class AuditPage:
             self.table,
             self.row,
             self.maps,
+            self.articles,
         ]
         page.load(self._opened, None, view, **QUIET)
         # One event for both, so that a slow first answer never replaces the chosen plan's.
@@ -168,7 +170,7 @@ class AuditPage:
         entries = self._services.store.audits()
         listing = audit_card.listing(entries, self._services.audits.running)
         closed = (gr.Row(visible=False), *(gr.skip(),) * 4)
-        return ("", gr.Accordion(open=True), listing, words, *closed, "", "", "")
+        return ("", gr.Accordion(open=True), listing, words, *closed, "", "", "", "")
 
     async def _follow(self, audit_id: str) -> AsyncIterator[Any]:
         """Look until nothing changes any more; leaving only stops the looking."""
@@ -201,7 +203,7 @@ class AuditPage:
                 *(gr.skip(),) * 7,
                 gr.DownloadButton(value=str(report), visible=True),
                 gr.DownloadButton(value=str(record), visible=True),
-                *(gr.skip(),) * 3,
+                *(gr.skip(),) * 4,
             )
 
     def _view(
@@ -222,6 +224,7 @@ class AuditPage:
             scores_card.table(result) if result and rows else _waiting(first),
             "" if first else gr.skip(),
             scores_card.maps(result) if result and rows else gr.skip(),
+            articles_card.articles(result) if result and rows else _emptied(first),
         )
 
     def _total(self, audit_id: str) -> int:
@@ -261,6 +264,11 @@ class AuditPage:
 
 def _waiting(first: bool) -> Any:
     return audit_card.NO_ROWS_YET if first else gr.skip()
+
+
+def _emptied(first: bool) -> Any:
+    """What another audit left goes with the first look at this one."""
+    return "" if first else gr.skip()
 
 
 def _html(value: str, name: str) -> gr.HTML:

@@ -147,7 +147,7 @@ class Audits:
                     seconds=progress.seconds,
                     remaining=progress.seconds * rest / max(whole - rest, 0.1),
                 )
-                if progress.planned.role != "timing" and judging.worthwhile():
+                if progress.planned.block is None and judging.worthwhile():
                     self._change(judged=judging.judge())
 
             run_audit(

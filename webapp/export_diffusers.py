@@ -20,11 +20,9 @@ LOST = {
     "as-shipped is what tomesd does by itself",
     "attention-slicing": "diffusers' sliced attention replaces the chosen attention by products "
     "of its own",
-    "two-pass": "it takes a pipeline of its own (image to image), and noise that is Seedproof's own",
-    "layerwise-casting": "pipe.unet.enable_layerwise_casting(...) comes near, with other layers left "
-    "alone",
-    "offload": "call pipe.enable_model_cpu_offload() or pipe.enable_sequential_cpu_offload() in place "
-    "of .to(...)",
+    "two-pass": "it takes a pipeline of its own (image to image), and Seedproof's own noise",
+    "layerwise-casting": "pipe.unet.enable_layerwise_casting(...) comes near",
+    "offload": "put pipe.enable_model_cpu_offload() in place of .to(...)",
     "guidance-batch": "diffusers' pipeline computes both halves of guidance in one batch",
     "compile": "here single blocks are compiled; torch.compile(pipe.unet) compiles the attention "
     "as well, which is another computation",

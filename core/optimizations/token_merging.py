@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import tomesd
 import torch
@@ -30,6 +30,9 @@ RATIO = Parameter(label="merge ratio", default=0.5, minimum=0, maximum=0.75, ste
 
 Resize = Callable[[torch.Tensor], torch.Tensor]
 """Merges (rows, tokens, channels) to fewer tokens, or the way back."""
+Destinations = Literal["seeded", "fixed", "as-shipped"]
+"""Which token of every 2x2 the others may be merged into: drawn from the picture's seed, always the
+first one, or drawn by tomesd's own patch."""
 
 
 class SeededMatching:
@@ -37,11 +40,12 @@ class SeededMatching:
 
     A picture's rows are i and P + i of the batch [unconditional x P, conditional x P], or i alone
     where guidance is skipped. Its random numbers come from its own generator, so that neighbours
-    in the batch and earlier jobs change nothing.
+    in the batch and earlier jobs change nothing; where destinations are `fixed` it draws none.
     """
 
-    def __init__(self, ratio: float, seeds: list[int]) -> None:
+    def __init__(self, ratio: float, seeds: list[int], fixed: bool = False) -> None:
         self.ratio = ratio
+        self.fixed = fixed
         self.generators = [_generator(seed) for seed in seeds]
         self.size = (0, 0)
         """Height and width of the latents of the UNet call at hand."""
@@ -66,6 +70,7 @@ class SeededMatching:
                 STRIDE,
                 STRIDE,
                 merged,
+                no_rand=self.fixed,
                 generator=generator,
             )
             for i, generator in enumerate(self.generators)
@@ -157,18 +162,20 @@ def _tokens(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
 
 @contextmanager
 def _patched(
-    seed: bool,
+    destinations: Destinations,
     pipeline: "StableDiffusionPipeline",
     job: Job,
     parameter: float | None,
     record: Record,
 ) -> Iterator[None]:
-    """Count, and where `seed` merge; as shipped, `prepare` has done that already."""
+    """Count, and merge; as shipped, `prepare` has done that already."""
     from diffusers.models.attention import BasicTransformerBlock
 
     notes = record.slot("token-merging", job.configuration.get("token-merging"))
     seeded = SeededMatching(
-        RATIO.default if parameter is None else parameter, [r.seed for r in job.requests]
+        RATIO.default if parameter is None else parameter,
+        [r.seed for r in job.requests],
+        fixed=destinations == "fixed",
     )
     count = TokenCount(notes)
 
@@ -181,7 +188,7 @@ def _patched(
             for block in pipeline.unet.modules():
                 if not isinstance(block, BasicTransformerBlock) or block.only_cross_attention:
                     continue
-                if seed:
+                if destinations != "as-shipped":
                     stack.enter_context(_merging(block, seeded))
                 # After merging, so that it sees what attention really gets.
                 for handle in (
@@ -227,15 +234,23 @@ SEEDED = _option(
     "seeded",
     "Merges similar tokens before self-attention; the choice follows from each picture's seed.",
     "The picture, more with a higher ratio.",
-    partial(_patched, True),
+    partial(_patched, "seeded"),
+)
+FIXED = _option(
+    "fixed",
+    "Merges into the first token of every 2x2, as AUTOMATIC1111 does; nothing is drawn.",
+    "The picture, more with a higher ratio.",
+    partial(_patched, "fixed"),
 )
 AS_SHIPPED = _option(
     "as-shipped",
     "tomesd's own patch: the choice follows from every picture made before in the process.",
     "The picture, and repeatability: the same seed gives another one each time.",
-    partial(_patched, False),
+    partial(_patched, "as-shipped"),
     prepare=_prepare_as_shipped,
     draws=True,
 )
 
-TOKEN_MERGING = Slot(name="token-merging", label="Token merging", options=(SEEDED, AS_SHIPPED))
+TOKEN_MERGING = Slot(
+    name="token-merging", label="Token merging", options=(SEEDED, FIXED, AS_SHIPPED)
+)
