@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from audit.drift import compare, drift
 from audit.pictures import LoadPicture
 from audit.plan import ControlRole, PlannedRun
-from audit.score import Comparison, Control, Drift, Score
+from audit.score import Comparison, Control, Drift, Gate, Score
 from audit.trials import Runs, done, first_pictures
-from audit.verdicts import GATES, Gate
+from audit.verdicts import GATES
 
 WHAT: dict[str, str] = {
     "placebo": "the baseline under a second name, in processes of its own: "

@@ -7,8 +7,8 @@ import numpy as np
 
 from audit.metrics import METRICS, measure
 from audit.pictures import LoadPicture, pixels
-from audit.score import Comparison, Drift
-from audit.verdicts import GATES, Gate, drift_verdict, not_attributable, rank, worst
+from audit.score import Comparison, Drift, Gate
+from audit.verdicts import GATES, drift_verdict, not_attributable, rank, worst
 from core.run import Picture
 
 _FIELDS = {field.name for field in fields(Comparison)}

@@ -1,11 +1,13 @@
 """A stored audit, judged on whatever runs it has by now."""
 
+from audit.calibration import gates_of
 from audit.pictures import load_picture
 from audit.plan import Plan
 from audit.schedule import expand
 from audit.score import Audit
 from audit.scoring import score
 from core.platforms import Platform
+from core.request import Model
 from core.store import Store
 
 
@@ -20,6 +22,7 @@ def judge(store: Store, audit_id: str) -> Audit:
     if (known := store.result(audit_id, Audit)) and known.complete:
         return known
     plan, platform = store.plan(audit_id, Plan), store.platform(audit_id, Platform)
+    gates, origin = gates_of(store.model(audit_id, Model))
     result = score(
         plan,
         expand(plan, platform),
@@ -30,6 +33,8 @@ def judge(store: Store, audit_id: str) -> Audit:
         started_at=entry.started_at,
         finished_at=entry.finished_at,
         seconds=entry.seconds,
+        gates=gates,
+        notes=(origin,),
     )
     store.save_result(audit_id, result)
     return result

@@ -95,7 +95,7 @@ def render(audit: Audit, load_picture: LoadPicture) -> str:
         exhibits=list(_exhibits(rows, album)),
         parting=parting,
         unmeasured=list(_unmeasured(audit)),
-        gates=GATES,
+        gates=audit.gates or GATES,
         determinism_meanings=DETERMINISM_MEANINGS,
         gain=GAIN,
         sides=side_by_side(audit),

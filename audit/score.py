@@ -83,6 +83,21 @@ class AxisVerdict:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Gate:
+    """What a picture must satisfy to earn a word: limits on metrics of `audit.metrics`, by name."""
+
+    verdict: DriftVerdict
+    meaning: str
+    at_least: Mapping[str, float] = field(default_factory=dict)
+    at_most: Mapping[str, float] = field(default_factory=dict)
+
+    def passes(self, measured: Mapping[str, float]) -> bool:
+        return all(measured[name] >= limit for name, limit in self.at_least.items()) and all(
+            measured[name] <= limit for name, limit in self.at_most.items()
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """One candidate picture against the baseline's picture of the same request."""
 
@@ -233,3 +248,6 @@ class Audit:
     """In what this audit differs from what those figures were measured with, a sentence each."""
     notes: tuple[str, ...] = ()
     """What a reader must know to read the numbers: plan limits, stopped runs, noisy timings."""
+    gates: tuple[Gate, ...] = ()
+    """What the words for drift were given by; empty in results that are older than calibrations:
+    the starting values then."""

@@ -15,11 +15,11 @@ from audit.pictures import LoadPicture
 from audit.plan import ControlRole, Plan, PlannedRun
 from audit.prompt_length import prompt_length
 from audit.recommendation import recommend
-from audit.score import AXES, GOALS, Audit, Axis, AxisVerdict, Comparison, Drift, Score
+from audit.score import AXES, GOALS, Audit, Axis, AxisVerdict, Comparison, Drift, Gate, Score
 from audit.timing import NOISY, scored, timing
 from audit.trials import Processes, Runs, clusters, determinism_calls, done, first_pictures
 from audit.units import percent
-from audit.verdicts import GATES, Gate
+from audit.verdicts import GATES
 from core.optimization import Configuration
 from core.platforms import Platform
 from core.run import Effect, Effective, Picture
@@ -52,11 +52,13 @@ def score(
     finished_at: str | None = None,
     seconds: float = 0.0,
     gates: tuple[Gate, ...] = GATES,
+    notes: Sequence[str] = (),
 ) -> Audit:
     """Judge whatever is there; a plan half done gives verdicts that say so.
 
     `planned` are all runs the plan expands to, `runs` those made so far by identity. Picture
     files are read through `load_picture` only. The same arguments always give the same audit.
+    `notes` are what the caller knows and a reader must.
     """
     rows: dict[tuple[Configuration, bool], list[PlannedRun]] = {}
     for entry in planned:
@@ -124,7 +126,9 @@ def score(
             *length_problems,
             *nudge_problems,
             *other_problems,
+            *notes,
         ),
+        gates=gates,
     )
 
 

@@ -32,6 +32,21 @@ def failure_bound(trials: int, failures: int, confidence: float = CONFIDENCE) ->
     return float(beta.ppf(confidence, failures + 1, trials - failures))
 
 
+def share_interval(
+    successes: int, trials: int, confidence: float = CONFIDENCE
+) -> tuple[float, float]:
+    """The shares that such a count does not contradict, two-sided; (0, 1) where nothing was tried.
+
+    Clopper and Pearson's exact interval, like `failure_bound`: never too narrow.
+    """
+    if not 0 <= successes <= trials:
+        raise ValueError(f"{successes} successes of {trials} trials")
+    tail, failures = (1 - confidence) / 2, trials - successes
+    low = float(beta.ppf(tail, successes, failures + 1)) if successes else 0.0
+    high = float(beta.ppf(1 - tail, successes + 1, failures)) if failures else 1.0
+    return low, high
+
+
 def time_ratio(
     sessions: Sequence[Sequence[tuple[float, float]]], seed: int = 0
 ) -> TimeRatio | None:

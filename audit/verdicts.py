@@ -1,9 +1,8 @@
 """The words of a verdict, and the gates between them."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
-from audit.score import DRIFT_VERDICTS, Determinism, Drift, DriftVerdict
+from audit.score import DRIFT_VERDICTS, Determinism, Drift, DriftVerdict, Gate
 
 MIN_TRIALS = 5
 """Below five trials nothing is called `held`: five without a failure still allow 45 %."""
@@ -14,21 +13,6 @@ DETERMINISM_MEANINGS: Mapping[Determinism, str] = {
     "unverified": f"not tried here, or fewer than {MIN_TRIALS} trials",
     "not-applicable": "cannot be varied on this platform",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gate:
-    """What a picture must satisfy to earn a word: limits on metrics of `audit.metrics`, by name."""
-
-    verdict: DriftVerdict
-    meaning: str
-    at_least: Mapping[str, float] = field(default_factory=dict)
-    at_most: Mapping[str, float] = field(default_factory=dict)
-
-    def passes(self, measured: Mapping[str, float]) -> bool:
-        return all(measured[name] >= limit for name, limit in self.at_least.items()) and all(
-            measured[name] <= limit for name, limit in self.at_most.items()
-        )
 
 
 GATES = (
@@ -62,8 +46,8 @@ GATES = (
     Gate(verdict="different", meaning="another picture"),
 )
 """From the strictest; the first one that is passed gives the word. Starting values from the
-literature (TensorRT-LLM's eager-against-graph gate, FP8 and cross-GPU bands); calibration on a
-model's own controls may replace them."""
+literature (TensorRT-LLM's eager-against-graph gate, FP8 and cross-GPU bands); `audit.calibration`
+tightens them where a model's own controls contradict them."""
 
 
 def drift_verdict(measured: Mapping[str, float], gates: tuple[Gate, ...] = GATES) -> DriftVerdict:

@@ -8,9 +8,9 @@ import numpy as np
 from audit.causes import Difference, differences
 from audit.divergence import equal, first_differing_step
 from audit.metrics import METRICS, Rgb, measure
-from audit.score import DriftVerdict
+from audit.score import DriftVerdict, Gate
 from audit.units import counted
-from audit.verdicts import GATES, Gate, drift_verdict
+from audit.verdicts import GATES, drift_verdict
 from core.picture_file import PictureFile
 from core.platforms import Platform
 from core.receipt import Receipt

@@ -200,13 +200,9 @@ class _Reading:
                 f"{ratio:g}",
                 f"no more than {RATIO.maximum:g} of the tokens can be merged, there as here",
             )
-        if not self._ours:
-            self._differ(
-                "Token merging ratio",
-                f"{ratio:g}",
-                "which tokens stay is fixed there, and drawn from the picture's seed here",
-            )
-        return {"token-merging": f"seeded:{min(ratio, RATIO.maximum):g}"}
+        # A1111 draws nothing when it merges.
+        name = "seeded" if self._ours else "fixed"
+        return {"token-merging": f"{name}:{min(ratio, RATIO.maximum):g}"}
 
     def minimum_sigma(self) -> dict[str, str]:
         name = "all" if self._pairs.pop("NGMS all steps", "") == "True" else "alternate"

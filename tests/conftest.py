@@ -1,8 +1,10 @@
 """Fixtures shared by the tests: a tiny random model shaped like Stable Diffusion 1.x."""
 
 import copy
+import importlib
 import os
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -135,6 +137,24 @@ def tiny_model_path(
 def tiny_pipeline(shared_pipeline: StableDiffusionPipeline) -> StableDiffusionPipeline:
     """A pipeline of the test's own, to change at will."""
     return copy.deepcopy(shared_pipeline)
+
+
+Script = Callable[[str], ModuleType]
+
+
+@pytest.fixture(scope="module")
+def script() -> Iterator[Script]:
+    """Imports a script of the shipped model by name. The scripts import each other by their plain
+    names, so that they leave no trace here."""
+    folder = Path(__file__).parents[1] / "data" / "pocket" / "training"
+    before, path = set(sys.modules), list(sys.path)
+    sys.path.insert(0, str(folder))
+    yield importlib.import_module
+    sys.path[:] = path
+    for name in set(sys.modules) - before:
+        file = getattr(sys.modules[name], "__file__", None) or ""
+        if Path(file).parent == folder:
+            del sys.modules[name]
 
 
 @pytest.fixture

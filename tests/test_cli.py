@@ -102,7 +102,6 @@ def test_generate_takes_a_pictures_settings_over(  # type: ignore[no-untyped-def
     assert "left: Hires upscale 2 (no second pass is taken over: choose two-pass)" in err
     assert {remark["key"]: remark["left"] for remark in document["taken"]["remarks"]} == {
         "Hires upscale": True,
-        "Token merging ratio": False,
     }
     asked = load(read(ours).texts.receipt).request
     assert (asked.prompt, asked.negative_prompt, asked.schedule) == ("a cat", "a dog", "Karras")

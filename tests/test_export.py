@@ -31,6 +31,7 @@ SAME = (
     {"precision": "bf16"},
     {"min-sigma": "alternate:5"},
     {"min-sigma": "all:5", "attention": "none"},
+    {"token-merging": "fixed:0.5"},
     {"vae-slicing": "on", "vae-tiling": "tiles:32"},
     {"vae-tiling": "auto", "deterministic-algorithms": "strict"},
     {"memory-format": "channels-last", "threads": "pinned:1"},

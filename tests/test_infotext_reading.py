@@ -57,12 +57,11 @@ def test_everything_that_has_an_equal_here_comes_along() -> None:
         variation_strength=0.25,
         eta_noise_seed_delta=31337,
         clip_skip=2,
+        prompt_syntax="a1111",
     )
-    assert taken.settings == {"token-merging": "seeded:0.5", "min-sigma": "all:0.7"}
+    assert taken.settings == {"token-merging": "fixed:0.5", "min-sigma": "all:0.7"}
     assert taken.program == "v1.10.1"
-    assert [(remark.key, remark.left) for remark in taken.remarks] == [
-        ("Token merging ratio", False)
-    ]
+    assert taken.remarks == ()
     check(taken.request)
     configure(taken.settings, PLATFORM)
 
@@ -138,7 +137,9 @@ def test_no_word_about_random_numbers_means_their_gpu(pairs: str, source: str) -
         ("Clip skip", "12", "here it is a number from 1 to 4"),
         ("ENSD", "31337", "Euler adds no noise that it could act on"),
         ("Variation seed", "3", "it has no strength"),
-        ("Token merging ratio", "0.9", "which tokens stay is fixed there"),
+        ("Token merging ratio", "0.9", "no more than 0.75 of the tokens can be merged"),
+        ("Emphasis", "No norm", "the emphasis Original is taken"),
+        ("Pad conds", "False", "prompts of unlike length are padded here"),
         ("Hires upscale", "2", "no second pass is taken over: choose two-pass"),
         ("Denoising strength", "0.5", "no second pass is taken over: choose two-pass"),
         ("VAE hash", "63aeecb90f", "the model's own VAE is used here"),
@@ -191,12 +192,14 @@ REQUESTS: list[dict[str, Any]] = [
     {"variation_seed": 0, "variation_strength": 0.125, "seed": 2**64 - 1},
     {"sampler": "Euler a", "eta_noise_seed_delta": 31337, "guidance_scale": 1.5},
     {"noise_source": "device"},
+    {"prompt": "a (cat", "prompt_syntax": "plain"},
 ]
 
 
 @pytest.mark.parametrize("changes", REQUESTS)
 def test_our_own_text_comes_back_as_the_request_it_was(changes: dict[str, Any]) -> None:
-    asked = replace(Request(prompt="a cat", negative_prompt="a dog", model=POCKET), **changes)
+    usual = Request(prompt="a cat", negative_prompt="a dog", model=POCKET, prompt_syntax="a1111")
+    asked = replace(usual, **changes)
     configuration = Configuration((("min-sigma", "all:0.7"), ("token-merging", "seeded:0.5")))
     slots = [SlotEffect(slot="min-sigma", requested="all:0.7", effect="applied")]
     if asked.noise_source == "device":

@@ -7,6 +7,7 @@ import pytest
 from audit import judgement
 from audit.execution import run_audit
 from audit.judgement import judge
+from audit.verdicts import GATES
 from core.store import Store
 from tests.fake_engine import MODEL, PLATFORM, FakeWorkers
 from tests.test_execution import PLAN, Stop
@@ -22,5 +23,7 @@ def test_a_complete_result_stands_and_an_incomplete_one_does_not(
         run_audit(store, PLAN, PLATFORM, MODEL, workers, audit_id)
         whole = judge(store, audit_id)
         assert whole.complete
+        assert whole.gates == GATES
+        assert any("starting values: this model comes without" in note for note in whole.notes)
         monkeypatch.setattr(judgement, "expand", lambda plan, platform: ())
         assert judge(store, audit_id) == whole

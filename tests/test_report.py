@@ -53,6 +53,18 @@ def page() -> str:
     return render(audit_of(found), found.load)
 
 
+def test_the_words_are_explained_by_the_gates_in_force() -> None:
+    found = records()
+    audit = audit_of(found)
+    changed = next(gate for gate in audit.gates if gate.verdict == "visibly-changed")
+    tightened = replace(changed, at_least={**changed.at_least, "ssim": 0.876})
+    gates = tuple(tightened if gate == changed else gate for gate in audit.gates)
+    assert "SSIM ≥ 0.876" in render(replace(audit, gates=gates), found.load)
+    older = render(replace(audit, gates=()), found.load)
+    assert "SSIM ≥ 0.876" not in older
+    assert "SSIM ≥ 0.8," in older
+
+
 class _Reader(HTMLParser):
     """Collects tags with their attributes, and checks that they are closed in order."""
 

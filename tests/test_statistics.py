@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from audit.score import TimeRatio
-from audit.statistics import failure_bound, median, noise_floor, spread, tied, time_ratio
+from audit.statistics import (
+    failure_bound,
+    median,
+    noise_floor,
+    share_interval,
+    spread,
+    tied,
+    time_ratio,
+)
 
 
 def ratio(middle: float, low: float, high: float, pairs: int = 12) -> TimeRatio:
@@ -37,6 +45,20 @@ def test_all_failures_leave_everything_open() -> None:
     assert failure_bound(0, 0) == 1.0
     with pytest.raises(ValueError, match="7 failures of 6"):
         failure_bound(6, 7)
+
+
+def test_a_shares_interval_leaves_2_5_percent_on_either_side() -> None:
+    low, high = share_interval(15, 20)
+    chance = [
+        [math.comb(20, k) * p**k * (1 - p) ** (20 - k) for k in range(21)] for p in (low, high)
+    ]
+    assert sum(chance[0][15:]) == pytest.approx(0.025)
+    assert sum(chance[1][:16]) == pytest.approx(0.025)
+    assert share_interval(6, 6) == (pytest.approx(0.025 ** (1 / 6)), 1.0)
+    assert share_interval(0, 6) == (0.0, pytest.approx(1 - 0.025 ** (1 / 6)))
+    assert share_interval(0, 0) == (0.0, 1.0)
+    with pytest.raises(ValueError, match="7 successes of 6"):
+        share_interval(7, 6)
 
 
 def test_the_ratio_is_paired_so_a_slow_machine_does_not_matter() -> None:

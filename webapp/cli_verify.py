@@ -75,6 +75,7 @@ def _verified(
     receipt: Receipt, file: PictureFile, models: list[Model], place: Places
 ) -> "Verification":
     """Rerun in a process of its own, whose pictures are thrown away."""
+    from audit.calibration import gates_of
     from audit.pictures import load_picture, pixels
     from audit.rerun import rerun_job
     from audit.verification import verification
@@ -95,7 +96,8 @@ def _verified(
         if run.outcome != "ok":
             raise BadInput(f"The rerun failed: {run.reason}")
         again = pixels(run.pictures[receipt.position], load_picture)
-    return verification(receipt, file, run, again, platform)
+    gates, _ = gates_of(run.job.requests[0].model)
+    return verification(receipt, file, run, again, platform, gates)
 
 
 def _progress(event: StepEvent) -> None:

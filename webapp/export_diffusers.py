@@ -94,6 +94,9 @@ def _said(slot: str, name: str, number: str, guided: bool) -> tuple[str, str, li
             return "after", "pipe.enable_xformers_memory_efficient_attention()", []
         case "token-merging", "as-shipped":
             return "after", f"tomesd.apply_patch(pipe, ratio={number})", ["import tomesd"]
+        case "token-merging", "fixed":
+            line = f"tomesd.apply_patch(pipe, ratio={number}, use_rand=False)"
+            return "after", line, ["import tomesd"]
         case "min-sigma", _:
             return "elsewhere", "callback_on_step_end" if guided else "", []
         case "precision", _:

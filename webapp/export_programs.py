@@ -44,6 +44,7 @@ AUTOMATIC1111 = Program(
         ("token-merging", "as-shipped"): Saying(
             settings={"token_merging_ratio": "{n}"}, remark=_MERGES
         ),
+        ("token-merging", "fixed"): Saying(settings={"token_merging_ratio": "{n}"}),
         ("min-sigma", "alternate"): Saying(
             settings={"s_min_uncond": "{n}", "s_min_uncond_all": False},
             remark="With DDIM and UniPC it compares the timestep, so that usual values skip "
@@ -99,6 +100,9 @@ SDNEXT = Program(
         ("token-merging", "as-shipped"): Saying(
             settings={"token_merging_method": "ToMe", "tome_ratio": "{n}"}, remark=_MERGES
         ),
+        ("token-merging", "fixed"): Saying(
+            settings={"token_merging_method": "ToMe", "tome_ratio": "{n}"}
+        ),
         ("precision", "fp32"): Saying(settings={"cuda_dtype": "FP32"}),
         ("precision", "bf16"): Saying(settings={"cuda_dtype": "BF16"}),
         ("precision", "fp16"): Saying(settings={"cuda_dtype": "FP16"}),
@@ -151,6 +155,11 @@ COMFYUI = Program(
             "other tokens.",
         ),
         ("token-merging", "as-shipped"): Saying(
+            node="TomePatchModel between the checkpoint and the sampler, ratio {n}",
+            remark="Its merging takes torch's global random numbers: the same seed may merge "
+            "other tokens.",
+        ),
+        ("token-merging", "fixed"): Saying(
             node="TomePatchModel between the checkpoint and the sampler, ratio {n}",
             remark="Its merging takes torch's global random numbers: the same seed may merge "
             "other tokens.",

@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
+from audit.calibration import gates_of
 from audit.pictures import load_picture, pixels
 from audit.rerun import rerun_job
 from audit.verification import verification
@@ -151,7 +152,8 @@ class VerifyPage:
     def _judged(self, receipt: Receipt, file: PictureFile, run: Run) -> str:
         again = run.pictures[receipt.position]
         array = pixels(again, load_picture)
-        found = verification(receipt, file, run, array, self._services.platform)
+        gates, _ = gates_of(again.request.model)
+        found = verification(receipt, file, run, array, self._services.platform, gates)
         # The pixels alone: a browser need not fetch what somebody wrote into a file.
         shown = [
             picture_file.save(Image.fromarray(one), self._folder, Texts())
