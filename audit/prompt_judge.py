@@ -202,7 +202,8 @@ def side(picture: Rgb) -> Position:
 def longer_side(picture: Rgb) -> float:
     """Longer side of the foreground's box ÷ the picture's shorter side."""
     mask = foreground(picture)
-    return max(_length(mask, axis) for axis in (0, 1)) / min(mask.shape)
+    longest = max(_length(mask, axis) for axis in (0, 1))
+    return float(longest / min(mask.shape))
 
 
 def windows(picture: Rgb, count: int, stray: Callable[[], float] = lambda: 0.0) -> Rgb:
