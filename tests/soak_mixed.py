@@ -254,8 +254,8 @@ def use(folder: Path, minutes: float, seed: int) -> dict[str, Any]:
 def _started(folder: Path) -> Iterator[tuple[Services, Memory]]:
     place = replace(places(folder / "seedproof.db"), leases=folder / "leases")
     with services(place, "pocket") as made:
-        engine: Any = made.jobs._engine
-        memory = Memory(lambda: engine.pid)
+        reruns: Any = made.jobs._engine
+        memory = Memory(lambda: reruns.usual.engine.pid)
         try:
             yield made, memory
         finally:
