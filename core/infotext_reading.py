@@ -10,11 +10,13 @@ from dataclasses import replace
 from typing import Any
 
 from core import samplers, schedules
+from core.hires_reading import TwoPasses, two_passes
 from core.infotext_parsing import parse
 from core.models import native_size, size_step, text_layers
 from core.noise import SOURCES
 from core.optimizations.guidance import MINIMUM_SIGMA
 from core.optimizations.token_merging import RATIO
+from core.prompt_syntax import check_prompts
 from core.receipt import MOST_SIDE
 from core.request import MOST_DELTA, MOST_SEED, Model, NoiseSource, PromptSyntax, Request
 from core.schedules import AUTOMATIC, KARRAS
@@ -37,9 +39,9 @@ _NUMBERS: tuple[tuple[str, str, Callable[[str], float], float, float], ...] = (
 _ABOUT_NO_PICTURE = ("Version", "User", "Created Date", "Time taken")
 """Keys that say nothing about how a picture is computed."""
 _WHY = (
-    ("Hires", "no second pass is taken over: choose two-pass"),
-    ("Token merging ratio hr", "no second pass is taken over: choose two-pass"),
-    ("Denoising strength", "no second pass is taken over: choose two-pass"),
+    ("Hires", "both passes have the same settings here"),
+    ("Token merging ratio hr", "both passes have the same settings here"),
+    ("Denoising strength", "a picture is made from noise alone here"),
     ("Init image", "a picture is made from noise alone here"),
     ("Mask", "a picture is made from noise alone here"),
     ("Inpaint", "a picture is made from noise alone here"),
@@ -74,9 +76,10 @@ def from_infotext(text: str, model: Model) -> Taken:
         **reading.size(),
         **reading.numbers(),
     )
+    hires = reading.hires(request)
     taken = Taken(
-        request=reading.acting(request),
-        settings={**reading.merging(), **reading.minimum_sigma()},
+        request=reading.readable(reading.acting(hires.request)),
+        settings={**reading.merging(), **reading.minimum_sigma(), **hires.settings},
         program=reading.version,
     )
     reading.model()
@@ -110,6 +113,22 @@ class _Reading:
         if padded not in ("", "True"):
             self._differ("Pad conds", padded, "prompts of unlike length are padded here")
         return "a1111"
+
+    def readable(self, request: Request) -> Request:
+        """With prompts as plain text where they have what is not done here."""
+        try:
+            check_prompts(request)
+        except ValueError as error:
+            self._leave(
+                "Prompt", "syntax", f"it is taken as plain text. {str(error).removesuffix('.')}"
+            )
+            return replace(request, prompt_syntax="plain")
+        return request
+
+    def hires(self, request: Request) -> TwoPasses:
+        found = two_passes(self._pairs, request, self._ours)
+        self.remarks += found.remarks
+        return found
 
     def sampler(self) -> tuple[str, str]:
         """The names of a sampler and of its schedule."""
@@ -202,6 +221,12 @@ class _Reading:
             )
         # A1111 draws nothing when it merges.
         name = "seeded" if self._ours else "fixed"
+        if self._ours:
+            self._differ(
+                "Token merging ratio",
+                f"{ratio:g}",
+                f"the text does not say how tokens were chosen: {name} is taken",
+            )
         return {"token-merging": f"{name}:{min(ratio, RATIO.maximum):g}"}
 
     def minimum_sigma(self) -> dict[str, str]:

@@ -90,7 +90,7 @@ def test_generate_takes_a_pictures_settings_over(  # type: ignore[no-untyped-def
         "a cat\nNegative prompt: a dog\nSteps: 2, Sampler: Euler a, Schedule type: Karras, "
         "CFG scale: 5, Seed: 7, Size: 64x96, Variation seed: 3, Variation seed strength: 0.5, "
         "Clip skip: 2, ENSD: 31337, Token merging ratio: 0.5, RNG: NV, Hires upscale: 2, "
-        "Version: v1.10.1"
+        "Hires upscaler: ESRGAN, Version: v1.10.1"
     )
     theirs, ours = tmp_path / "theirs.png", tmp_path / "ours.png"
     theirs.write_bytes(encoded(Image.new("RGB", (8, 8)), "PNG", Texts(infotext=text)))
@@ -99,9 +99,9 @@ def test_generate_takes_a_pictures_settings_over(  # type: ignore[no-untyped-def
     document = json.loads(out)
     assert code == 0, err
     assert "theirs.png: the settings of v1.10.1 are taken over" in err
-    assert "left: Hires upscale 2 (no second pass is taken over: choose two-pass)" in err
+    assert "left: Hires fix upscaler ESRGAN, upscale 2 (there are Latent, " in err
     assert {remark["key"]: remark["left"] for remark in document["taken"]["remarks"]} == {
-        "Hires upscale": True,
+        "Hires fix": True,
     }
     asked = load(read(ours).texts.receipt).request
     assert (asked.prompt, asked.negative_prompt, asked.schedule) == ("a cat", "a dog", "Karras")

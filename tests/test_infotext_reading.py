@@ -140,8 +140,8 @@ def test_no_word_about_random_numbers_means_their_gpu(pairs: str, source: str) -
         ("Token merging ratio", "0.9", "no more than 0.75 of the tokens can be merged"),
         ("Emphasis", "No norm", "the emphasis Original is taken"),
         ("Pad conds", "False", "prompts of unlike length are padded here"),
-        ("Hires upscale", "2", "no second pass is taken over: choose two-pass"),
-        ("Denoising strength", "0.5", "no second pass is taken over: choose two-pass"),
+        ("Hires sampler", "Heun", "both passes have the same settings here"),
+        ("Denoising strength", "0.5", "a picture is made from noise alone here"),
         ("VAE hash", "63aeecb90f", "the model's own VAE is used here"),
         ("Lora hashes", '"a: 1, b: 2"', "nothing beside the model is loaded here"),
         ("ControlNet 0", '"Module: canny"', "nothing but the prompts guides a picture here"),
@@ -168,6 +168,58 @@ def test_what_cannot_come_along_is_listed_with_the_reason(
     assert sentence in remarks(taken)[key]
     check(taken.request)
     configure(taken.settings, PLATFORM)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "sentence"),
+    [
+        ("a (cat:1.2) BREAK [dog]", ""),
+        ("a [cat:dog:0.5]", "it is taken as plain text. The prompt has [cat:dog:0.5]"),
+        ("a cat AND a dog", "it is taken as plain text. The prompt has AND"),
+    ],
+)
+def test_a_prompt_that_is_not_done_here_is_plain_text(prompt: str, sentence: str) -> None:
+    taken = read(f"{PLAIN}, Sampler: Euler, RNG: CPU", prompt)
+    assert taken.request.prompt == prompt
+    assert taken.request.prompt_syntax == ("plain" if sentence else "a1111")
+    assert [sentence in remark.sentence for remark in taken.remarks] == [True] * bool(sentence)
+    check(taken.request)
+
+
+@pytest.mark.parametrize(
+    ("hires", "value", "sentence"),
+    [
+        ("Hires upscale: 1.5, Hires upscaler: Latent", "latent:0.5", "takes 11 steps and not 10"),
+        ("Hires resize: 192x192, Hires upscaler: Lanczos", "lanczos:0.5", "11 steps and not 10"),
+        ("Hires upscale: 1.5, Hires steps: 10, Hires upscaler: Latent", "latent:0.5", "the first"),
+        ("Hires upscale: 1.5, Hires steps: 7, Hires upscaler: Latent", "latent:0.5", "7 steps and"),
+        ("Hires upscale: 1.1, Hires upscaler: Latent", "", "has the model's own number of pixels"),
+        ("Hires upscale: x, Hires upscaler: Latent", "", "has the model's own number of pixels"),
+        ("Hires upscale: 1e9, Hires upscaler: Latent", "", "the model's own number of pixels"),
+        ("Hires upscale: nan, Hires upscaler: Latent", "", "the model's own number of pixels"),
+        ("Hires upscale: 1.5, Hires upscaler: R-ESRGAN", "", "Lanczos to enlarge with here"),
+    ],
+)
+def test_a_hires_fix_becomes_two_passes(hires: str, value: str, sentence: str) -> None:
+    taken = read(f"{PLAIN}, Sampler: Euler, RNG: CPU, Denoising strength: 0.5, {hires}")
+    assert taken.settings.get("two-pass", "") == value
+    side = 192 if value else 128
+    assert (taken.request.width, taken.request.height) == (side, side)
+    (remark,) = taken.remarks
+    assert sentence in remark.sentence
+    assert remark.left != bool(value)
+    check(taken.request)
+    configure(taken.settings, PLATFORM)
+
+
+def test_a_hires_fix_needs_a_strength_that_is_one_here() -> None:
+    hires = "Hires upscale: 1.5, Hires upscaler: Latent"
+    for strength in ("", "Denoising strength: 0.01, ", "Denoising strength: much, "):
+        taken = read(f"{PLAIN}, Sampler: Euler, RNG: CPU, {strength}{hires}")
+        assert taken.settings == {}
+        assert ["its strength is from 0.05 to 1 here" in r.sentence for r in taken.remarks] == [
+            True
+        ]
 
 
 def test_files_that_a_prompt_names_are_taken_out_of_it() -> None:
@@ -200,7 +252,7 @@ REQUESTS: list[dict[str, Any]] = [
 def test_our_own_text_comes_back_as_the_request_it_was(changes: dict[str, Any]) -> None:
     usual = Request(prompt="a cat", negative_prompt="a dog", model=POCKET, prompt_syntax="a1111")
     asked = replace(usual, **changes)
-    configuration = Configuration((("min-sigma", "all:0.7"), ("token-merging", "seeded:0.5")))
+    configuration = Configuration((("min-sigma", "all:0.7"),))
     slots = [SlotEffect(slot="min-sigma", requested="all:0.7", effect="applied")]
     if asked.noise_source == "device":
         slots.append(SlotEffect(slot="noise-source", requested="device", effect="applied"))
@@ -210,6 +262,28 @@ def test_our_own_text_comes_back_as_the_request_it_was(changes: dict[str, Any]) 
     if asked.sampler == "DPM++ 2M":
         expected = replace(asked, schedule="Karras")
     assert taken.request == expected
+    assert taken.settings == configuration.as_dict()
+    assert taken.remarks == ()
+
+
+def test_which_merging_it_was_our_text_does_not_say() -> None:
+    asked = Request(prompt="a cat", model=POCKET, prompt_syntax="a1111")
+    for value in ("seeded:0.5", "as-shipped:0.5"):
+        configuration = Configuration((("token-merging", value),))
+        taken = from_infotext(infotext(asked, configuration, Effective()), POCKET)
+        assert taken.settings == {"token-merging": "seeded:0.5"}
+        assert [(remark.key, remark.left) for remark in taken.remarks] == [
+            ("Token merging ratio", False)
+        ]
+
+
+def test_our_own_two_passes_come_back() -> None:
+    asked = Request(prompt="a cat", model=POCKET, width=256, height=192, prompt_syntax="a1111")
+    counts = {"first_pass_width": 160.0, "first_pass_height": 128.0, "second_pass_steps": 10.0}
+    slot = SlotEffect(slot="two-pass", requested="lanczos:0.5", effect="applied", counts=counts)
+    configuration = Configuration((("two-pass", "lanczos:0.5"),))
+    taken = from_infotext(infotext(asked, configuration, Effective(slots=(slot,))), POCKET)
+    assert taken.request == asked
     assert taken.settings == configuration.as_dict()
     assert taken.remarks == ()
 

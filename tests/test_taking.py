@@ -190,4 +190,4 @@ def test_another_programs_picture_tells_what_it_says_and_lacks(
     assert "schedule Karras · variation 3 at 0.25 · clip skip 2" in card
     assert "12 steps of Heun" in card
     assert "min-sigma alternate:0.7" in card
-    assert "no second pass is taken over: choose two-pass" in card
+    assert "both passes have the same settings here" in card
