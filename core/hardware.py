@@ -1,8 +1,7 @@
 """What a device's memory and matrix units allow, in plain words, from facts that were looked at.
 
-Generations of tensor cores are NVIDIA's own table of compute capabilities (CUDA C++ Programming
-Guide, "Arithmetic Instructions", and the architecture whitepapers); names of CPU abilities are
-Linux's, from /proc/cpuinfo.
+Generations of tensor cores are those of NVIDIA's CUDA C++ Programming Guide (compute capabilities)
+and of its architecture whitepapers; names of CPU abilities are Linux's, from /proc/cpuinfo.
 """
 
 from collections.abc import Iterator

@@ -17,8 +17,9 @@ _MESSAGES = (
     "Cannot allocate memory",
     "bad_alloc",
     "out of memory",
+    "STATUS_ALLOC_FAILED",
 )
-"""What torch's allocators for CPU, Metal and CUDA, the system, and C++ say."""
+"""What torch's allocators for CPU, Metal and CUDA, the system, C++, and cuBLAS and cuDNN say."""
 _WORDS = {
     "load": "loading the model",
     "encode": "reading the prompt",

@@ -147,7 +147,8 @@ def test_a_memory_limit_is_planned_for_from_a_first_step(  # type: ignore[no-unt
     assert bool(plan["changes"]) == (document["notes"][:1] == [plan["sentence"]])
     assert [image["seed"] for image in document["images"]] == [0, 1]
     parts = {part["name"]: part["calls"] for part in document["usage"]["parts"]}
-    assert parts == {"text-encoder": 1, "unet": 1, "guidance": 1, "vae": 1}
+    halves = 2 if document["used"].get("guidance-batch") == "separate" else 1
+    assert parts == {"text-encoder": 1, "unet": halves, "guidance": 1, "vae": 1}
     assert document["bottlenecks"][0]["of"] == "time"
 
 

@@ -196,3 +196,14 @@ def test_blocks_run_compiled_on_a_gpu(tiny_pipeline: StableDiffusionPipeline, va
     assert effect is not None
     assert effect.effect == "applied", effect.reason
     assert effect.counts["graphs_compiled_while_running"] == 0
+
+
+def test_blocks_are_compiled_for_the_rows_that_will_come() -> None:
+    for settings, rows in (
+        ({}, [4]),
+        ({"min_sigma": "all:0.7"}, [4, 2]),
+        ({"guidance_batch": "separate"}, [2]),
+        ({"guidance_batch": "separate", "min_sigma": "all:0.7"}, [2]),
+    ):
+        assert compilation._rows(tiny_job(seeds=(1, 2), **settings)) == rows
+    assert compilation._rows(tiny_job(seeds=(1, 2), guidance_scale=1.0)) == [2]

@@ -35,6 +35,7 @@ def test_every_allocators_refusal_is_known() -> None:
     assert ran_out(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
     assert ran_out(RuntimeError("MPS backend out of memory (MPS allocated: 18.00 GB)"))
     assert ran_out(RuntimeError("std::bad_alloc"))
+    assert ran_out(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling create"))
     assert not ran_out(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not ran_out(ValueError("out of memory"))
 

@@ -16,12 +16,13 @@ from core import noise, samplers
 from core.diffusion import DiffusersEngine
 from core.models import resolve
 from core.optimizations import configure
-from core.optimizations.resolution import UPSCALERS, first_size, refining_steps
+from core.optimizations.resolution import UPSCALERS, first_size, latent_sizes, refining_steps
 from core.picture_file import read
 from core.platforms import detect
 from core.receipt import load
 from core.request import Following, Job, Request, StepEvent
 from core.run import Run
+from tests.tiny_run import tiny_job
 
 STEPS = 4
 REFINING = 2
@@ -230,3 +231,11 @@ def test_the_first_pass_has_the_models_own_number_of_pixels(
 def test_refining_steps_are_those_of_diffusers() -> None:
     assert [refining_steps(20, s) for s in (0.05, 0.5, 0.75, 1)] == [1, 10, 15, 20]
     assert refining_steps(4, 0.05) == 1
+
+
+def test_the_sizes_of_all_passes_are_known_before(shared_pipeline: StableDiffusionPipeline) -> None:
+    """So that blocks are compiled for both while loading."""
+    two, one = tiny_job(side=160, two_pass="lanczos:0.5"), tiny_job(side=160)
+    assert latent_sizes(shared_pipeline, two) == [(16, 16), (20, 20)]
+    assert latent_sizes(shared_pipeline, one) == [(20, 20)]
+    assert latent_sizes(shared_pipeline, tiny_job(two_pass="lanczos:0.5")) == [(16, 16)]
