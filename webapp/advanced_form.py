@@ -38,6 +38,7 @@ class AdvancedForm:
             )
             self.variation_seed = gr.Textbox(
                 label="Variation seed",
+                value="",
                 placeholder="a new one, where there is a strength",
                 max_lines=1,
                 min_width=140,
@@ -46,6 +47,7 @@ class AdvancedForm:
         with gr.Row():
             self.delta = gr.Textbox(
                 label="Eta noise seed delta (ENSD)",
+                value="",
                 placeholder="0",
                 max_lines=1,
                 min_width=140,
