@@ -322,7 +322,8 @@ def test_blocks_are_warmed_up_with_the_words_of_the_job() -> None:
     long = dataclasses.replace(one.requests[0], prompt="a BREAK b", prompt_syntax="a1111")
     two = dataclasses.replace(one, requests=(long,))
     for job in (one, two, two, one):
-        compilation._warm_up(pipeline, job, 2, blocks)
+        keys = compilation.batch_texts(pipeline.tokenizer, job.requests).chunks * 77
+        compilation._warm_up(pipeline, (8, 8), 2, keys, blocks)
     assert seen == [(2, 77, 32), (2, 154, 32)]
 
 

@@ -27,7 +27,7 @@ ACTING: dict[str, tuple[str, dict[str, Any]]] = {
     "schedule": ("schedule", {"schedule": "Karras"}),
     "noise_source": ("noise-source", {"noise_source": "NV"}),
     "variation_seed": ("variation", {"variation_seed": 3, "variation_strength": 0.4}),
-    "variation_strength": ("variation", {"variation_strength": 0.4}),
+    "variation_strength": ("variation", {"variation_seed": 3, "variation_strength": 0.7}),
     "eta_noise_seed_delta": ("eta-noise-seed-delta", {"eta_noise_seed_delta": 31337}),
     "clip_skip": ("clip-skip", {"clip_skip": 2}),
 }
@@ -35,6 +35,7 @@ ACTING: dict[str, tuple[str, dict[str, Any]]] = {
 RECORDED_ELSEWHERE = {
     "prompt",
     "negative_prompt",
+    "prompt_syntax",
     "model",
     "seed",
     "width",

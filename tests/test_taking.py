@@ -74,6 +74,7 @@ def test_the_form_is_filled_and_makes_that_picture(
         variation_seed=3,
         variation_strength=0.25,
         clip_skip=2,
+        prompt_syntax="a1111",
     )
     assert job.requests == (expected,)
     assert job.configuration.get("min-sigma") == "alternate:0.7"
