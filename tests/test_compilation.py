@@ -134,10 +134,14 @@ def test_no_hook_is_put_inside_a_block(shared_pipeline: StableDiffusionPipeline)
         memory_format="channels-last",
         vae_slicing="on",
         vae_tiling="auto",
+        guidance_batch="separate",
+        two_pass="latent:0.5",
     )
+    refused_beside = {"layerwise-casting", "offload"}
     assert {slot for slot, _ in job.configuration} >= {o.slot for o in OPTIMIZATIONS} - {
         "compile",
         "slice-budget",
+        *refused_beside,
     }
     with applied(shared_pipeline, job, Record()):
         hooked = {
