@@ -71,8 +71,21 @@ def _prompts(plan: Plan, first: Request, timed: Sequence[Run]) -> Iterator[str]:
             f"the plan's own, {span}; the benchmark's prompt and negative prompt serve time and "
             "memory only."
         )
-    notes = dict.fromkeys(note for run in timed for note in run.effective.notes)
-    if notes:
-        yield f"The timed prompts, as the engine recorded them: {' '.join(notes)}"
-    elif timed:
-        yield "The timed prompts: the engine recorded nothing of them that was left out."
+    ours = (run for run in timed if run.job.configuration == plan.baseline)
+    for text in dict.fromkeys(map(_read, ours)):
+        yield f"The timed prompts, as the engine read them ({first.prompt_syntax}): {text}"
+
+
+def _read(run: Run) -> str:
+    """How long the first picture's prompts were, and what was left out."""
+    effective = run.effective
+    sizes = [
+        f"{what} of {counted(size.tokens, 'token')} in {counted(size.chunks, 'chunk')} of "
+        f"{size.chunk_tokens}, {size.keys} keys for the UNet"
+        for what, found in (
+            ("prompt", effective.prompts[:1]),
+            ("negative prompt", effective.negative_prompts[:1]),
+        )
+        for size in found
+    ]
+    return " ".join([f"{'; '.join(sizes) or 'nothing recorded'}.", *effective.notes])

@@ -68,10 +68,13 @@ def load_plan(
     if mistakes or baseline is None:
         raise PlanError("\n".join(f"{path}: {mistake}" for mistake in mistakes))
     requests = tuple(_request(file, model, prompt, seed) for prompt, seed in pictures)
+    timed = _batches(file, model, named[batches.prompt], batches) if batches else ()
+    by_name = [(prompt.name, asked) for (prompt, _), asked in zip(pictures, requests, strict=True)]
+    by_name += [(batches.prompt, batch[0]) for batch in timed if batches]
     place = ""
     try:
-        for (prompt, _), request in zip(pictures, requests, strict=True):
-            place = f"prompt {prompt.name!r}"
+        for name, request in by_name:
+            place = f"prompt {name!r}"
             check_prompts(request)
         place = "request"
         check(requests[0])
@@ -98,7 +101,7 @@ def load_plan(
         timing_blocks=file.timing.blocks if sessions else max(file.timing.blocks, len(requests)),
         timing_sessions=sessions or len(requests),
         cluster_sessions=sessions is None,
-        timing_batches=_batches(file, model, named[batches.prompt], batches) if batches else (),
+        timing_batches=timed,
         timing_workers=timing_workers(model, platform),
         axes=axes,
         axis_clusters=file.clusters.axis_clusters,

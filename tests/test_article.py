@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from audit.articles_table import articles
+from audit.deviations import deviations
 from audit.document import document
 from audit.estimate import estimate
 from audit.execution import run_audit
@@ -28,7 +29,7 @@ from audit.timing import timing
 from core.models import resolve
 from core.platforms import Platform, detect
 from core.request import Following, Model
-from core.run import Effective, SlotEffect, Timings
+from core.run import Effective, SlotEffect, TextSize, Timings
 from core.store import Store
 from tests.audit_records import BASELINE, Records, configuration, scene
 from tests.fake_engine import PLATFORM, Behaviour, FakeEngine, FakeWorkers
@@ -231,6 +232,25 @@ def test_what_differs_from_the_article_is_said(audit: Audit) -> None:
     assert any("other pictures than those judged" in note for note in audit.notes)
 
 
+def test_how_the_timed_prompts_were_read_is_what_the_engine_recorded(
+    plan: Plan, platform: Platform
+) -> None:
+    planned = [run for run in expand(plan, platform) if run.role == "timing"][:40]
+    cut = TextSize(tokens=90, chunks=2, chunk_tokens=75, padded_to=2, cut=3)
+    short = replace(cut, tokens=60, chunks=1, cut=0)
+    runs = {}
+    for entry in planned:
+        run = FakeEngine().run(entry.job, Following())
+        effective = Effective(prompts=(cut,), negative_prompts=(short,), notes=("3 were lost.",))
+        runs[entry.identity] = replace(run, effective=effective)
+    (told,) = [s for s in deviations(plan, planned, runs, platform) if "timed prompts" in s]
+    assert told == (
+        "The timed prompts, as the engine read them (a1111): prompt of 90 tokens in 2 chunks of "
+        "75, 154 keys for the UNet; negative prompt of 60 tokens in 1 chunk of 75, 154 keys for "
+        "the UNet. 3 were lost."
+    )
+
+
 def test_a_plan_without_figures_differs_from_nothing(pocket: Model, platform: Platform) -> None:
     smoke = load_plan(DATA / "plans" / "smoke.toml", pocket, platform)
     assert smoke.published is None
@@ -320,6 +340,7 @@ def test_what_others_wrote_is_text(audit: Audit) -> None:
         (('prompt = "benchmark"', 'prompt = "mine"'), "no prompt is called 'mine'; there are "),
         (("size = 2", "size = 0"), "timing.batches.size should be greater than or equal to 1"),
         (("rtx-4090.toml", "rtx-9999.toml"), "rtx-9999.toml: not a readable TOML file"),
+        (('prompt = "(close-up', 'prompt = "<lora:ink:1> (close-up'), "prompt 'benchmark': The "),
     ],
 )
 def test_a_wrong_plan_is_a_sentence(
