@@ -18,6 +18,7 @@ from core.diffusion import DiffusersEngine
 from core.infotext import infotext
 from core.models import resolve, tokenizer
 from core.optimizations import SLOTS, compilation, configure
+from core.optimizations.compilation import CompiledForward, Ready, Tally
 from core.picture_file import read
 from core.platforms import detect
 from core.prompts import _weighted, encode
@@ -306,25 +307,36 @@ def test_what_is_not_done_fails_the_job_in_one_sentence(
     assert "\n" not in made.reason
 
 
+class Recorder(torch.nn.Module):
+    """A UNet with one block that counts as compiled, and notes of the words it was given."""
+
+    device, dtype = torch.device("cpu"), torch.float32
+    config = SimpleNamespace(in_channels=4, cross_attention_dim=32)
+
+    def __init__(self) -> None:
+        super().__init__()
+        block = object.__new__(CompiledForward)
+        block.tally, block.ready, block.calls = Tally(), Ready(), 0
+        self.block = torch.nn.Identity()
+        self.block.forward = block
+        self.seen: list[tuple[int, ...]] = []
+
+    def forward(self, *inputs: torch.Tensor, return_dict: bool) -> None:
+        self.seen.append(tuple(inputs[2].shape))
+
+
 def test_blocks_are_warmed_up_with_the_words_of_the_job() -> None:
     """And once for each length: what was made ready for one chunk is not ready for two."""
-    seen = []
-
-    def unet(*inputs: torch.Tensor, return_dict: bool) -> None:
-        seen.append(tuple(inputs[2].shape))
-
-    unet.config = SimpleNamespace(in_channels=4, cross_attention_dim=32)  # type: ignore[attr-defined]
-    unet.device, unet.dtype = torch.device("cpu"), torch.float32  # type: ignore[attr-defined]
     pocket = resolve("pocket", REPOSITORY / "data" / "pocket")
+    unet = Recorder()
     pipeline: Any = SimpleNamespace(unet=unet, tokenizer=tokenizer(pocket), vae_scale_factor=8)
-    blocks: Any = [SimpleNamespace(ready=compilation.Ready())]
-    one = tiny_job(seeds=(1,))
+    one = tiny_job(seeds=(1,), compile="default")
     long = dataclasses.replace(one.requests[0], prompt="a BREAK b", prompt_syntax="a1111")
     two = dataclasses.replace(one, requests=(long,))
     for job in (one, two, two, one):
-        keys = compilation.batch_texts(pipeline.tokenizer, job.requests).chunks * 77
-        compilation._warm_up(pipeline, (8, 8), 2, keys, blocks)
-    assert seen == [(2, 77, 32), (2, 154, 32)]
+        with compilation._patched(pipeline, job, None, Record()):
+            pass
+    assert unet.seen == [(2, 77, 32), (2, 154, 32)]
 
 
 # What was made before there was a syntax
