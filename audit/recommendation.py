@@ -66,13 +66,19 @@ def recommend(
         reason = f"Nothing qualifies. The baseline itself: {refused[start.key]}"
     else:
         leader = min(eligible, key=lambda row: (_ratio(row).median, row.key))
-        group = [
-            row for row in eligible if row is leader or tied(_ratio(row), _ratio(leader), placebo)
-        ]
+        unit, best = _ratio(start), _ratio(leader)
+        group = [row for row in eligible if row is leader or tied(_ratio(row), best, placebo)]
+        if start not in group:
+            # Being tied is not handed on: what cannot be told from the baseline either would give
+            # its changes for nothing.
+            group = [row for row in group if row is leader or not tied(_ratio(row), unit, placebo)]
         winner = min(group, key=lambda row: _closeness(row, start))
         ties = [row for row in group if row is not winner]
         reason = _why(winner, winner is start, len(ties), len(eligible))
-        reasons = {row.key: _why_slower(row, row in ties, winner) for row in eligible}
+        level = {row.key for row in eligible if tied(_ratio(row), best, placebo)}
+        reasons = {
+            row.key: _why_slower(row, row in ties, winner, row.key in level) for row in eligible
+        }
     return Recommendation(
         goal=goal,
         configuration=winner.configuration if winner else None,
@@ -186,9 +192,11 @@ def _why(winner: Score, is_baseline: bool, ties: int, eligible: int) -> str:
     return f"The fastest of {eligible} that qualify: {speed}."
 
 
-def _why_slower(row: Score, in_tie: bool, winner: Score) -> str:
+def _why_slower(row: Score, in_tie: bool, winner: Score, level_with_fastest: bool = False) -> str:
     if in_tie:
         return (
             f"Tied in time, {interval(_ratio(row))}, and farther from the baseline than the winner."
         )
+    if level_with_fastest:
+        return f"Not measurably faster than the baseline: {interval(_ratio(row))}."
     return f"Slower: {interval(_ratio(row))}, the winner {ratio(_ratio(winner).median)}."

@@ -205,6 +205,22 @@ def test_a_tie_with_the_baseline_goes_to_the_baseline() -> None:
     assert why(answer, row).startswith("Tied in time, 0.98 ×")
 
 
+def test_a_tie_with_the_fastest_does_not_recommend_what_is_no_faster_than_the_baseline() -> None:
+    """Intervals of 0.81 to 0.95 and of 0.91 to 1.07 overlap, and the second holds 1 as well."""
+    fast = replace(
+        made_score(NEAR, verdict="visibly-changed"),
+        time_ratio=TimeRatio(median=0.88, ci95=(0.81, 0.95), pairs=10),
+    )
+    idle = replace(
+        made_score(FAR, verdict="fine-detail"),
+        time_ratio=TimeRatio(median=1.01, ci95=(0.91, 1.07), pairs=10),
+    )
+    answer = ask("fastest", made_score(), fast, idle)
+    assert answer.configuration == NEAR
+    assert answer.ties == ()
+    assert why(answer, idle).startswith("Not measurably faster than the baseline: ")
+
+
 def test_a_tie_goes_to_the_fewest_changes() -> None:
     both = made_score(BOTH, verdict="rounding", ratio=0.590, width=0.001)
     one = made_score(FAR, verdict="fine-detail", ratio=0.598, width=0.001)
