@@ -26,10 +26,11 @@ from tests.soak import say
 from tests.test_resume import alive_after, assert_intact
 from webapp import audit_card, row_card, run_card, scores_card
 from webapp.audits import Occupied
-from webapp.jobs import QueueFull, Ticket
+from webapp.jobs import QueueFull
 from webapp.places import places
 from webapp.server import services
 from webapp.services import Services
+from webapp.ticket import Ticket
 
 LOOK = 5.0
 """Seconds between two looks at memory."""

@@ -20,11 +20,12 @@ from tests.fake_engine import MODEL, PLATFORM, FakeEngine, FakeWorkers
 from webapp.audits import Audits
 from webapp.findings import Findings
 from webapp.health import router
-from webapp.jobs import JobQueue, Ticket
+from webapp.jobs import JobQueue
 from webapp.journal import Journal
 from webapp.metrics import Metrics
 from webapp.policy import Policy
 from webapp.services import Services
+from webapp.ticket import Ticket
 
 SECRET = "a prompt that is nobody's business"
 

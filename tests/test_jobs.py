@@ -10,7 +10,8 @@ from core.optimization import Configuration
 from core.request import Job, Request, StepEvent, Watch
 from core.run import Environment, Run
 from tests.fake_engine import MODEL, FakeEngine
-from webapp.jobs import JobQueue, QueueFull, Ticket
+from webapp.jobs import JobQueue, QueueFull
+from webapp.ticket import Ticket
 
 PATIENCE = 20.0
 

@@ -24,11 +24,12 @@ from webapp.audits import Audits
 from webapp.findings import Findings
 from webapp.generate_page import GeneratePage
 from webapp.history_page import PER_PAGE, HistoryPage
-from webapp.jobs import JobQueue, Ticket
+from webapp.jobs import JobQueue
 from webapp.picture_form import filled
 from webapp.places import REPOSITORY
 from webapp.recommend_page import RecommendPage
 from webapp.services import Services
+from webapp.ticket import Ticket
 from webapp.wish_form import Wish, wish_of
 from webapp.words import settings_of
 

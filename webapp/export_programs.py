@@ -16,6 +16,13 @@ _BY_ITSELF = "no number of bytes can be told: slices follow the memory that is f
 _MERGES = (
     "It merges tokens without random numbers, so that it merges others than we do: audit it there."
 )
+_TIMESTEPS = (
+    "With DDIM and UniPC it compares the timestep, so that usual values skip nothing there."
+)
+_TOME_NODE = Saying(
+    node="TomePatchModel between the checkpoint and the sampler, ratio {n}",
+    remark="Its merging takes torch's global random numbers: the same seed may merge other tokens.",
+)
 _THREADS = Saying(remark="Start it with OMP_NUM_THREADS={n} in its environment.")
 
 AUTOMATIC1111 = Program(
@@ -47,13 +54,11 @@ AUTOMATIC1111 = Program(
         ("token-merging", "fixed"): Saying(settings={"token_merging_ratio": "{n}"}),
         ("min-sigma", "alternate"): Saying(
             settings={"s_min_uncond": "{n}", "s_min_uncond_all": False},
-            remark="With DDIM and UniPC it compares the timestep, so that usual values skip "
-            "nothing there.",
+            remark=_TIMESTEPS,
         ),
         ("min-sigma", "all"): Saying(
             settings={"s_min_uncond": "{n}", "s_min_uncond_all": True},
-            remark="With DDIM and UniPC it compares the timestep, so that usual values skip "
-            "nothing there.",
+            remark=_TIMESTEPS,
         ),
         ("precision", "fp32"): Saying(flag="--precision full --no-half"),
         ("precision", "fp16"): Saying(remark="float16 is what it takes by itself on a GPU."),
@@ -149,21 +154,9 @@ COMFYUI = Program(
             remark="ComfyUI takes xFormers by itself where it is installed."
         ),
         ("slice-budget", "free-memory"): Saying(),
-        ("token-merging", "seeded"): Saying(
-            node="TomePatchModel between the checkpoint and the sampler, ratio {n}",
-            remark="Its merging takes torch's global random numbers: the same seed may merge "
-            "other tokens.",
-        ),
-        ("token-merging", "as-shipped"): Saying(
-            node="TomePatchModel between the checkpoint and the sampler, ratio {n}",
-            remark="Its merging takes torch's global random numbers: the same seed may merge "
-            "other tokens.",
-        ),
-        ("token-merging", "fixed"): Saying(
-            node="TomePatchModel between the checkpoint and the sampler, ratio {n}",
-            remark="Its merging takes torch's global random numbers: the same seed may merge "
-            "other tokens.",
-        ),
+        ("token-merging", "seeded"): _TOME_NODE,
+        ("token-merging", "as-shipped"): _TOME_NODE,
+        ("token-merging", "fixed"): _TOME_NODE,
         ("precision", "fp32"): Saying(flag="--force-fp32"),
         ("precision", "fp16"): Saying(flag="--force-fp16"),
         ("precision", "bf16"): Saying(flag="--bf16-unet --bf16-vae --bf16-text-enc"),

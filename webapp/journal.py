@@ -5,7 +5,7 @@ import sys
 from datetime import UTC, datetime
 from typing import TextIO
 
-from webapp.jobs import Ticket
+from webapp.ticket import Ticket
 
 
 class Journal:

@@ -8,7 +8,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from webapp.jobs import CLOSED, Ticket
+from webapp.ticket import CLOSED, Ticket
 
 SECONDS = (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)
 """Upper ends of the histograms' buckets: pictures take from tenths of a second to minutes."""

@@ -10,7 +10,7 @@ from audit.units import gigabytes
 from core.optimization import Slot
 from core.request import Request
 from core.run import Effect, Effective, Memory, Picture, Run, SlotEffect
-from webapp.jobs import Ticket
+from webapp.ticket import Ticket
 from webapp.token_counter import in_words
 from webapp.usage_card import parts, what_follows
 from webapp.words import ASKED_NAMES, Tone, about, chip, seconds, short

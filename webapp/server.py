@@ -64,11 +64,12 @@ def services(
         from core.shortage import SteppingEngine
         from webapp.audits import Audits
         from webapp.findings import Findings
-        from webapp.jobs import JobQueue, Ticket
+        from webapp.jobs import JobQueue
         from webapp.journal import Journal
         from webapp.metrics import Metrics
         from webapp.reruns import Reruns
         from webapp.services import Services
+        from webapp.ticket import Ticket
 
         platform = detect()
         reruns = Reruns(
