@@ -27,11 +27,13 @@ def articles(audit: Audit) -> Iterator[Table]:
     yield _claims(judge_claims(audit))
 
 
-def _table(title: str, *columns: str) -> Table:
+def bare_table(title: str, *columns: str) -> Table:
+    """Without lines; every table of an audit in a terminal looks so."""
     table = Table(
         title=title,
         title_justify="left",
         title_style="bold",
+        caption_justify="left",
         box=None,
         padding=(0, 1, 0, 0),
         pad_edge=False,
@@ -43,7 +45,7 @@ def _table(title: str, *columns: str) -> Table:
 
 def _beside(audit: Audit, table: SideTable) -> Table:
     machine = audit.published.machine if audit.published else ""
-    made = _table(
+    made = bare_table(
         f"{table.title}: theirs on {machine}, one run; ours with 95 % intervals",
         *("option", "theirs", "ours", "peak", "agrees with itself", "drift", "effect"),
     )
@@ -82,7 +84,7 @@ def _ours(score: Score | None) -> tuple[str, ...]:
 
 
 def _lines(title: str, sentences: tuple[str, ...]) -> Table:
-    made = _table(title)
+    made = bare_table(title)
     made.add_column("", overflow="fold")
     made.show_header = False
     for sentence in sentences:
@@ -91,7 +93,7 @@ def _lines(title: str, sentences: tuple[str, ...]) -> Table:
 
 
 def _claims(judged: tuple[JudgedClaim, ...]) -> Table:
-    made = _table(
+    made = bare_table(
         "What the articles say, judged on this machine with this model",
         *("verdict", "statement", "because"),
     )

@@ -145,7 +145,8 @@ def _why_not(
 
 def _without_effect(row: Score) -> str:
     if row.effect is None:
-        return f"No run of it succeeded: {'; '.join(row.failures) or 'none was made'}."
+        why = row.failures[0].rstrip(".") if row.failures else "none was made"
+        return f"No run of it succeeded: {why}."
     did = "had no effect" if row.effect == "none" else "fell back to something else"
     for slot in row.effective.slots if row.effective else ():
         if slot.effect == row.effect:

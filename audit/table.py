@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from audit.articles_table import articles
+from audit.articles_table import articles, bare_table
 from audit.changes import short_name
 from audit.score import AXES, Audit, Axis, AxisVerdict, Score
 from audit.units import counted, drift_words, gigabytes, percent, seconds
@@ -31,21 +31,6 @@ def tables(audit: Audit) -> tuple[Table, ...]:
     return (_configurations(audit, names), *axes, _answers(audit, names), *articles(audit))
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        caption_justify="left",
-        box=None,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
 def _keep_names_whole(table: Table, names: Names) -> None:
     """Other columns give way first, unless a name is very long."""
     table.columns[0].min_width = min(NAME_WIDTH, max(map(len, (*names.values(), PLACEBO))))
@@ -53,7 +38,7 @@ def _keep_names_whole(table: Table, names: Names) -> None:
 
 def _configurations(audit: Audit, names: Names) -> Table:
     columns = ("configuration", "effect", "drift", "time ÷ baseline", "n", "s/picture", "peak")
-    table = _table(
+    table = bare_table(
         f"Plan {audit.plan} on {audit.platform.device_name}: {audit.runs_done} of "
         f"{counted(audit.runs_planned, 'run')}",
         *columns,
@@ -86,7 +71,7 @@ def _time(row: Score) -> str:
 
 def _agreement(audit: Audit, names: Names, axes: Sequence[Axis]) -> Table:
     """Agreeing trials of all, and the failure rate that so many still allow."""
-    table = _table("Agreement with itself: trials that agree, fails at most (95 %)")
+    table = bare_table("Agreement with itself: trials that agree, fails at most (95 %)")
     table.add_column("configuration", overflow="fold")
     for axis in axes:
         table.add_column(axis.replace("-", "-\n", 1), overflow="fold")
@@ -110,7 +95,7 @@ def _cell(verdict: AxisVerdict | None, narrow: bool) -> str:
 
 
 def _answers(audit: Audit, names: Names) -> Table:
-    table = _table("Recommended here", "goal", "configuration", "why")
+    table = bare_table("Recommended here", "goal", "configuration", "why")
     for goal, answer in audit.recommendations.items():
         name = names[answer.key] if answer.key else "none"
         table.add_row(goal, Text(name), Text(answer.reason))
