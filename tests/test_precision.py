@@ -1,5 +1,6 @@
 """The format that UNet calls were really computed in."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,9 +8,11 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
+from core.models import resolve
 from core.optimization import Configuration
 from core.optimizations import SLOTS, configure, load_arguments
 from core.platforms import Platform, detect
+from core.pool import Pool
 from core.run import SlotEffect
 from tests.tiny_run import tiny_job, tiny_run
 
@@ -33,6 +36,17 @@ def test_load_arguments_bring_the_format(tiny_model_path: Path, value: str, dtyp
         f"unet_calls_with_{dtype}_latents": 2,
         f"unet_calls_with_{dtype}_weights": 2,
     }
+
+
+def test_fp16_that_was_tried_is_not_called_impossible(
+    tiny_model_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("diffusers"), "propagate", True)
+    pool = Pool(torch.device("cpu"))
+    model = resolve(str(tiny_model_path), Path("unused"))
+    pipeline = pool.get(model, Configuration((("precision", "fp16"),)))
+    assert pipeline.unet.dtype == torch.float16
+    assert "cannot run" not in caplog.text
 
 
 def test_another_format_is_found_out(shared_pipeline: StableDiffusionPipeline) -> None:

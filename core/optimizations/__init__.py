@@ -192,7 +192,9 @@ def place(
         if option.place is not None:
             option.place(pipeline, device)
             return
-    pipeline.to(device)
+    # Where fp16 is offered on a CPU it was tried there: diffusers' warning that it can't run is
+    # older than that.
+    pipeline.to(device, silence_dtype_warnings=True)
 
 
 class StepHooks:
