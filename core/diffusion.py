@@ -174,6 +174,10 @@ class DiffusersEngine:
         """The pipeline's own; it goes when the pool lets the pipeline go."""
         return self._previews.setdefault(pipeline, Preview()) if job.preview else None
 
+    def held_bytes(self) -> int:
+        """Resident bytes of this process beside the weights it keeps: what its work left behind."""
+        return int(psutil.Process().memory_info().rss) - self.pool.weight_bytes()
+
     def environment(self) -> Environment:
         """This process as it is now."""
         process = psutil.Process()

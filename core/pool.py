@@ -39,6 +39,21 @@ class Pool:
         self._pipelines[key] = pipeline
         return pipeline
 
+    def weight_bytes(self) -> int:
+        """Bytes of the weights that lie in the computer's memory."""
+        modules = (
+            module
+            for pipeline in self._pipelines.values()
+            for module in pipeline.components.values()
+            if isinstance(module, torch.nn.Module)
+        )
+        return sum(
+            weight.nbytes
+            for module in modules
+            for weight in (*module.parameters(), *module.buffers())
+            if weight.device.type == "cpu"
+        )
+
     def clear(self) -> None:
         """Give all memory back to the device."""
         self._pipelines.clear()

@@ -1,31 +1,22 @@
 """An engine in a process of its own: forked after imports, or fresh; dies with its parent.
 
-Nothing here imports torch before the process is what it has to be, so that a forked worker has
-its imports from the fork server and an exec'd one does them itself.
+Nothing here imports torch: `core.worker_process` does, once it is the process it has to be.
 """
 
 import contextlib
 import multiprocessing
-import os
-import queue
 import signal
-import sys
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from core.lease import lease
-from core.request import Conditions, Job, StepEvent, Watch
+from core.request import Conditions, Job, Watch
 from core.run import Environment, Run
+from core.worker_process import PRELOADED, Setup, serve
 
 if TYPE_CHECKING:
     from core.platforms import Platform
-
-PRELOADED = "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion"
-"""Where this is already imported when a worker begins, the worker was forked after imports."""
 
 _PRELOAD = [
     "core.orphan",
@@ -40,17 +31,6 @@ _FAREWELL = 5.0
 """Seconds a worker has to leave by itself."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Setup:
-    """What a worker process is told at its start."""
-
-    device: str | None
-    pictures: Path
-    threads: int | None
-    instruction_set: str | None
-    usual_instruction_set: str | None
-
-
 class WorkerEngine:
     """Runs jobs in one other process. Making it starts the process; the first run waits for it.
 
@@ -63,6 +43,9 @@ class WorkerEngine:
     - `lease_folder`: where the device's lock lies; every run owns the device while it lasts.
     - `replace_dead`: start a new process where the last one died, for a server that must go on.
       An audit leaves it off, because there a process is part of the experiment.
+    - `most_growth`: bytes by which a process may grow since its first run, its weights aside; then
+      a new one takes its place between two jobs. Libraries keep what they compile for each new
+      shape and setting, and free nothing of it. None keeps the process.
     """
 
     def __init__(
@@ -76,10 +59,11 @@ class WorkerEngine:
         instruction_set: str | None = None,
         usual_instruction_set: str | None = None,
         replace_dead: bool = False,
+        most_growth: int | None = None,
     ) -> None:
         if instruction_set is not None and process != "exec":
             raise ValueError("Only an exec'd process can be limited to an instruction set.")
-        self._setup = _Setup(
+        self._setup = Setup(
             device=device,
             pictures=pictures,
             threads=threads,
@@ -89,6 +73,10 @@ class WorkerEngine:
         self._kind = process
         self._lease_folder = lease_folder
         self._replace_dead = replace_dead
+        self._most_growth = most_growth
+        self._held: list[int] = []
+        self.renewals = 0
+        """How often a process that grew gave its place to a new one."""
         self._one_at_a_time = threading.Lock()
         self._environment = _unknown_environment(process)
         self._start()
@@ -112,7 +100,10 @@ class WorkerEngine:
             with lease(self._environment.device, self._lease_folder, watch.cancelled) as owned:
                 if not owned:
                     return self._ended(job, "cancelled", "Cancelled while waiting for the device.")
-                return self._run(job, watch)
+                run = self._run(job, watch)
+            if self._grew():
+                self._renew()
+            return run
 
     def wait_until_ready(self) -> None:
         """Return when the process has imported what it needs, or has died trying."""
@@ -130,6 +121,22 @@ class WorkerEngine:
             self._process.join()
         self._connection.close()
 
+    def _grew(self) -> bool:
+        return (
+            self._most_growth is not None
+            and self.alive
+            and bool(self._held)
+            and self._held[-1] - self._held[0] > self._most_growth
+        )
+
+    def _renew(self) -> None:
+        # It holds nothing that is needed: to ask it to leave would make somebody wait.
+        self._process.kill()
+        self._process.join()
+        self._connection.close()
+        self._start()
+        self.renewals += 1
+
     def _start(self) -> None:
         if self._kind == "forked":
             context: Any = multiprocessing.get_context("forkserver")
@@ -137,9 +144,10 @@ class WorkerEngine:
         else:
             context = multiprocessing.get_context("spawn")
         self._environment = _unknown_environment(self._kind)
+        self._held = []
         self._connection, theirs = context.Pipe()
         self._process = context.Process(
-            target=_serve, args=(theirs, self._setup), name="seedproof-worker", daemon=True
+            target=serve, args=(theirs, self._setup), name="seedproof-worker", daemon=True
         )
         self._process.start()
         theirs.close()
@@ -168,7 +176,9 @@ class WorkerEngine:
                 if kind == "step":
                     watch.on_step(value)
                 else:
-                    run: Run = value
+                    run: Run
+                    run, held = value
+                    self._held.append(held)
                     return run
         except (EOFError, OSError):
             return self._died(job)
@@ -214,79 +224,3 @@ def _unknown_environment(process: Literal["forked", "exec"]) -> Environment:
         versions={},
         started_at="",
     )
-
-
-class _Messenger:
-    """A worker's `Watch`: sends steps to the parent, and hears from it when to stop."""
-
-    def __init__(self, send: Callable[[tuple[str, Any]], None]) -> None:
-        self._send = send
-        self.stop = threading.Event()
-
-    def on_step(self, event: StepEvent) -> None:
-        self._send(("step", event))
-
-    def cancelled(self) -> bool:
-        return self.stop.is_set()
-
-
-def _serve(connection: Connection, setup: _Setup) -> None:
-    """The worker process: answers jobs until told to close, and dies with its parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    forked = PRELOADED in sys.modules
-    jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-    messenger = _Messenger(connection.send)
-    threading.Thread(target=_listen, args=(connection, jobs, messenger), daemon=True).start()
-    try:
-        engine = _engine(setup, "forked" if forked else "exec")
-    except Exception as error:
-        connection.send(("failed", f"The worker could not start: {error}"))
-        return
-    connection.send(("ready", engine.environment()))
-    while (job := jobs.get()) is not None:
-        connection.send(("done", engine.run(job, messenger)))
-
-
-def _listen(
-    connection: Connection, jobs: "queue.SimpleQueue[Job | None]", messenger: _Messenger
-) -> None:
-    """Read the parent's words in a thread; when the parent is gone, be gone at once."""
-    parent = multiprocessing.parent_process()
-    sentinels: list[Any] = [connection] if parent is None else [connection, parent.sentinel]
-    try:
-        while connection in wait(sentinels):
-            word, value = connection.recv()
-            if word == "run":
-                messenger.stop.clear()
-                jobs.put(value)
-            elif word == "cancel":
-                messenger.stop.set()
-            else:
-                jobs.put(None)
-                return
-    except (EOFError, OSError):
-        pass
-    os._exit(1)
-
-
-def _engine(setup: _Setup, process: Literal["forked", "exec"]) -> Any:
-    from core.instruction_sets import current, limit
-
-    if setup.instruction_set is not None:
-        limit(setup.instruction_set)
-        if (found := current()) != setup.instruction_set:
-            raise RuntimeError(
-                f"asked for {setup.instruction_set} kernels, torch chose {found} ones here."
-            )
-
-    import torch
-
-    from core.diffusion import DiffusersEngine
-    from core.platforms import detect
-
-    default_threads = torch.get_num_threads()
-    if setup.threads is not None:
-        torch.set_num_threads(setup.threads)
-    usual = setup.usual_instruction_set if setup.instruction_set is not None else None
-    platform = detect(setup.device, threads=default_threads, instruction_set=usual)
-    return DiffusersEngine(platform, setup.pictures, process)

@@ -22,6 +22,7 @@ from audit.plan_file import load_plan
 from audit.report import render
 from core.optimizations import SLOTS, availability, configure
 from core.request import Job, Request
+from core.worker import WorkerEngine
 from tests.soak import say
 from tests.test_resume import alive_after, assert_intact
 from webapp import audit_card, row_card, run_card, scores_card
@@ -192,7 +193,8 @@ class Use:
         if ticket is None:
             self.problems.append("a picture was forgotten before it ended")
             return None
-        self.done[f"picture {ticket.state}"] += 1
+        refused = "cannot be chosen together" in ticket.reason
+        self.done["picture refused" if refused else f"picture {ticket.state}"] += 1
         if ticket.state == "failed":
             self.reasons[ticket.reason] += 1
             if "worker process ended" in ticket.reason or "engine broke" in ticket.reason:
@@ -237,6 +239,7 @@ def use(folder: Path, minutes: float, seed: int) -> dict[str, Any]:
             if memory.samples:
                 megabytes = {k: round(v / 1e6) for k, v in memory.samples[-1][1].items()}
                 say(f"{deed.__name__}: {megabytes} MB; {dict(person.done)}")
+        renewals = _worker(made).renewals
         family = psutil.Process().children(recursive=True)
     left = [p for p in alive_after(family, 5.0) if not _helps(p)]
     assert_intact(folder / "seedproof.db")
@@ -247,6 +250,7 @@ def use(folder: Path, minutes: float, seed: int) -> dict[str, Any]:
         "done": dict(person.done),
         "failed_because": dict(person.reasons),
         "megabytes": found,
+        "worker_renewals": renewals,
         "problems": [*person.problems, *grew],
     }
 
@@ -255,12 +259,18 @@ def use(folder: Path, minutes: float, seed: int) -> dict[str, Any]:
 def _started(folder: Path) -> Iterator[tuple[Services, Memory]]:
     place = replace(places(folder / "seedproof.db"), leases=folder / "leases")
     with services(place, "pocket") as made:
-        reruns: Any = made.jobs._engine
-        memory = Memory(lambda: reruns.usual.engine.pid)
+        worker = _worker(made)
+        memory = Memory(lambda: worker.pid)
         try:
             yield made, memory
         finally:
             memory.close()
+
+
+def _worker(made: Services) -> WorkerEngine:
+    reruns: Any = made.jobs._engine
+    worker: WorkerEngine = reruns.usual.engine
+    return worker
 
 
 def _helps(process: psutil.Process) -> bool:

@@ -20,6 +20,7 @@ from core.optimization import Configuration
 from core.optimizations import configure
 from core.platforms import Platform, detect
 from core.request import Conditions, Following, Job, Request, StepEvent
+from core.run import Run
 from core.worker import WorkerEngine
 from core.worker import open_worker as open_limited
 from tests.test_resume import alive_after
@@ -263,3 +264,51 @@ def test_a_fork_server_leaves_with_its_parent_while_it_imports(
     # Its end of the pipe closes with the last process that has it, hence only now.
     parent.communicate()
     assert bool(remaining) is left
+
+
+def process_of(run: Run) -> int:
+    """The pid of the process that made it."""
+    return int(run.environment.process_id.split("-")[1])
+
+
+def test_a_process_that_grew_too_much_gives_its_place_to_a_new_one_between_two_jobs(
+    tmp_path: Path, job: Job
+) -> None:
+    worker = open_worker(tmp_path, most_growth=-1)
+    try:
+        first, former = worker.run(job, Following()), worker.pid
+        assert former is not None
+        assert (worker.renewals, worker.alive) == (1, True)
+        assert not psutil.pid_exists(process_of(first))
+        second = worker.run(job, Following())
+    finally:
+        worker.close()
+    assert first.outcome == second.outcome == "ok"
+    assert process_of(second) == former
+    assert first.pictures[0].pixels_sha256 == second.pictures[0].pixels_sha256
+
+
+def test_a_process_that_grew_less_than_that_stays(tmp_path: Path, job: Job) -> None:
+    worker = open_worker(tmp_path, most_growth=10**12)
+    try:
+        former = worker.pid
+        worker.run(job, Following())
+        assert (worker.run(job, Following()).outcome, worker.pid, worker.renewals) == (
+            "ok",
+            former,
+            0,
+        )
+    finally:
+        worker.close()
+
+
+def test_weights_are_no_growth(tiny_model_path: Path, tmp_path: Path, job: Job) -> None:
+    engine = DiffusersEngine(detect("cpu"), tmp_path)
+    assert engine.pool.weight_bytes() == 0
+    engine.run(job, Following())
+    pipeline = engine.pool.get(job.requests[0].model, job.configuration)
+    parts = (pipeline.unet, pipeline.vae, pipeline.text_encoder)
+    weights = sum(p.numel() * 4 for part in parts for p in part.parameters())
+    assert weights <= engine.pool.weight_bytes() < 1.1 * weights
+    resident = psutil.Process().memory_info().rss
+    assert abs(resident - engine.pool.weight_bytes() - engine.held_bytes()) < 50_000_000

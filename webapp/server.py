@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from webapp.services import Services
 
+MOST_GROWTH = 500_000_000
+"""Bytes that a worker may hold beyond its weights and what it held after its first picture."""
+
 
 def serve(
     place: Places,
@@ -58,7 +61,12 @@ def services(
         Store(place.database, place.access) as store,
         tempfile.TemporaryDirectory("-seedproof") as reports,
     ):
-        engine = WorkerEngine(pictures=store.pictures, lease_folder=place.leases, replace_dead=True)
+        engine = WorkerEngine(
+            pictures=store.pictures,
+            lease_folder=place.leases,
+            replace_dead=True,
+            most_growth=MOST_GROWTH,
+        )
 
         from core.platforms import detect
         from core.shortage import SteppingEngine
