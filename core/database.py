@@ -85,7 +85,17 @@ def search_text(run: Mapping[str, Any]) -> str:
     return "\n".join(parts).casefold()
 
 
-STEPS = (audits_and_runs, owned_generations)
+def shadow_twins(db: Database) -> None:
+    """What the baseline makes of a picture's request, by the picture's job: its run where there is
+    one, and what came of it."""
+    db.table("twins").create(
+        {"job_id": str, "run": str, "twin": str, "saved_at": str},
+        pk="job_id",
+        not_null={"twin", "saved_at"},
+    )
+
+
+STEPS = (audits_and_runs, owned_generations, shadow_twins)
 """In the order in which they are applied. A released step never changes; a change is a new step."""
 MIGRATIONS = Migrations("seedproof")
 for step in STEPS:

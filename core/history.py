@@ -3,10 +3,13 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from core.database import search_text
 from core.records import Records, now
 from core.run import Run
+
+T = TypeVar("T")
 
 NOBODY = ""
 """The owner of what was made in a terminal, or before owners were kept. It is listed to no one."""
@@ -86,8 +89,32 @@ class History(Records):
             total=count["n"],
         )
 
+    def generation_without_twin(self, since: str) -> Run | None:
+        """The latest of anybody's pictures made after a moment whose twin nobody looked after."""
+        rows = self._rows(
+            "select run from generations where owner != ? and outcome = 'ok' and created_at > ? "
+            "and job_id not in (select job_id from twins) order by id desc limit 1",
+            [NOBODY, since],
+        )
+        return self._load(Run, rows[0]["run"]) if rows else None
+
+    def add_twin(self, job_id: str, twin: object, run: Run | None = None) -> None:
+        """Keep what became of a generation's twin, and the run that made it where there is one;
+        nothing where the generation was deleted meanwhile."""
+        with self._writing() as db:
+            db.execute(
+                "insert or replace into twins (job_id, run, twin, saved_at) select ?, ?, ?, ? "
+                "where exists (select 1 from generations where job_id = ?)",
+                [job_id, self._dump(run) if run else None, self._dump(twin), now(), job_id],
+            )
+
+    def twin(self, job_id: str, kind: type[T]) -> T | None:
+        """None where nobody looked after it yet."""
+        rows = self._rows("select twin from twins where job_id = ?", [job_id])
+        return self._load(kind, rows[0]["twin"]) if rows else None
+
     def delete_generation(self, job_id: str, owner: str) -> bool:
-        """Forget an owner's run, and its files where nothing else shows them.
+        """Forget an owner's run with its twin, and their files where nothing else shows them.
 
         False, with nothing changed, where the owner has no such run.
         """
@@ -98,20 +125,22 @@ class History(Records):
             rows = list(db.query(f"select run {mine}", [job_id, owner]))
             if not rows:
                 return False
+            rows += db.query("select run from twins where job_id = ? and run is not null", [job_id])
             db.execute(f"delete {mine}", [job_id, owner])
-            run = self._load(Run, rows[0]["run"])
-            alone = [
+            db.execute("delete from twins where job_id = ?", [job_id])
+            pictures = [p for row in rows for p in self._load(Run, row["run"]).pictures]
+            alone = {
                 picture.path
-                for picture in run.pictures
+                for picture in pictures
                 if picture.path is not None and not self._is_shown(picture.path)
-            ]
+            }
         for path in alone:
             path.unlink(missing_ok=True)
         return True
 
     def _is_shown(self, path: Path) -> bool:
         """Whether any stored run still names this file; equal pictures share one."""
-        tables = ("generations", "runs", "excluded_runs")
+        tables = ("generations", "runs", "excluded_runs", "twins")
         return any(
             self._rows(f"select 1 from {table} where instr(run, ?) limit 1", [path.name])
             for table in tables

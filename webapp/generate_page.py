@@ -7,9 +7,10 @@ from typing import Any
 
 import gradio as gr
 
+from audit.twin import Twin
 from core.optimizations import SLOTS
 from core.run import Run
-from webapp import gallery, run_card, scripts, visitors
+from webapp import comparer, gallery, run_card, scripts, twin_card, visitors
 from webapp.evidence_card import badge, mark
 from webapp.export_card import elsewhere
 from webapp.jobs import QueueFull
@@ -21,6 +22,8 @@ from webapp.words import settings_of
 
 LOOK = 0.15
 """Seconds between two looks at a job."""
+TWIN_LOOK = 3.0
+"""Seconds between two looks for the picture's twin."""
 RECENT = 12
 """Pictures in the strip of the latest."""
 
@@ -46,6 +49,9 @@ class GeneratePage:
                     apply_default_css=False,
                     elem_id="stage",
                 )
+                self.twin = gr.HTML(
+                    "", js_on_load=comparer.SCRIPT, apply_default_css=False, elem_id="beside"
+                )
                 self.facts = gr.HTML("", apply_default_css=False, js_on_load=None, elem_id="facts")
                 self.recent = gr.HTML(
                     "", js_on_load=None, apply_default_css=False, elem_id="recent"
@@ -53,6 +59,7 @@ class GeneratePage:
         self.visitor = gr.Textbox(visible=False)
         self.job = gr.State("")
         self.last_seed = gr.State("")
+        self.clock = gr.Timer(TWIN_LOOK)
 
     def connect(self, blocks: gr.Blocks) -> None:
         """Wire the events, once everything is there."""
@@ -81,6 +88,7 @@ class GeneratePage:
         filled_in = [*form.inputs, form.taken]
         form.picture.upload(self._take, form.picture, filled_in, **QUIET)
         form.picture.clear(lambda: "", None, form.taken, **QUIET)
+        self.clock.tick(self._twin, [self.job, self.twin], self.twin, **QUIET)
         blocks.load(self._opened, self.visitor, [*form.inputs, *shown], **mine)
 
     async def _take(self, path: str) -> tuple[Any, ...]:
@@ -151,7 +159,21 @@ class GeneratePage:
         job = run.job
         evidence = badge(finding, job.requests[0])
         evidence += elsewhere(job.requests, job.configuration, run.environment.device)
-        return run_card.finished(run, mark(finding)), facts + evidence, self._recent(owner)
+        known = twin_card.mark(self._services.store.twin(job.id, Twin)) or mark(finding)
+        return run_card.finished(run, known), facts + evidence, self._recent(owner)
+
+    async def _twin(self, job_id: str, shown: str) -> Any:
+        """The picture beside the baseline's, as soon as there is one."""
+        card = await asyncio.to_thread(self._twin_card, job_id) if job_id else ""
+        return gr.skip() if card == shown else card
+
+    def _twin_card(self, job_id: str) -> str:
+        services = self._services
+        run = services.store.generation(job_id)
+        if run is None or run.outcome != "ok":
+            return ""
+        expected = services.shadow is not None and services.shadow.expected(run)
+        return twin_card.card(run, services.store.twin(job_id, Twin), expected=expected)
 
     def _recent(self, owner: str) -> str:
         return gallery.strip(self._services.store.history(owner, limit=RECENT))

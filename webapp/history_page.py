@@ -6,9 +6,10 @@ from typing import Any
 import gradio as gr
 
 from audit.changes import changes
+from audit.twin import Twin
 from core.optimizations import configure
 from core.run import Run
-from webapp import gallery, scripts, visitors
+from webapp import gallery, scripts, twin_card, visitors
 from webapp.evidence_card import mark
 from webapp.findings import Finding
 from webapp.services import Services
@@ -91,6 +92,6 @@ class HistoryPage:
                 f'<span class="sp-note">{setting(f"{slot}={value}")}</span><br>'
                 for slot, value in changed
             )
-            return told + mark(known[which])
+            return told + (twin_card.mark(store.twin(run.job.id, Twin)) or mark(known[which]))
 
         return gallery.wall(found, words, page, PER_PAGE, marked), page, words

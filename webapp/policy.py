@@ -16,6 +16,9 @@ class Policy:
     metrics: bool = True
     """Whether `/metrics` answers: how busy a server is may be nobody's business."""
 
+    twins: bool = True
+    """Whether an idle machine reruns people's pictures with the baseline's settings."""
+
 
 OWN = Policy()
 """Whoever starts the app on a machine of their own may do everything."""

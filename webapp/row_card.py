@@ -42,13 +42,14 @@ def _key(score: Score) -> str:
 def _pictures(audit: Audit, score: Score) -> str:
     if score.drift is None:
         return ""
-    pairs = [_pair(comparison) for comparison in worst_first(score.drift)]
+    pairs = [pair(comparison) for comparison in worst_first(score.drift)]
     label = "Baseline and this setting"
     shown = comparer(pairs, ("baseline", "this setting"), (audit.width, audit.height), label)
     return f'<h3 class="sp-title">Beside the baseline, the worst first</h3>{shown}'
 
 
-def _pair(comparison: Comparison) -> Pair:
+def pair(comparison: Comparison) -> Pair:
+    """A picture beside the baseline's, with its verdict and its figures."""
     figures = (
         "every pixel equal"
         if comparison.verdict == "bit-exact"

@@ -77,6 +77,7 @@ def services(
         from webapp.metrics import Metrics
         from webapp.reruns import Reruns
         from webapp.services import Services
+        from webapp.shadow import Shadow
         from webapp.ticket import Ticket
 
         platform = detect()
@@ -106,6 +107,7 @@ def services(
             ),
             jobs,
         )
+        shadow = Shadow(store, jobs, audits, platform) if policy.twins else None
         try:
             yield Services(
                 platform=platform,
@@ -118,9 +120,12 @@ def services(
                 reports=Path(reports),
                 examples=examples(place.plans.parent / "prompts.toml"),
                 policy=policy,
+                shadow=shadow,
                 metrics=metrics,
             )
         finally:
+            if shadow is not None:
+                shadow.close()
             audits.close()
             jobs.close()
             engine.close()

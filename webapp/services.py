@@ -11,6 +11,7 @@ from webapp.findings import Findings
 from webapp.jobs import JobQueue
 from webapp.metrics import Metrics
 from webapp.policy import OWN, Policy
+from webapp.shadow import Shadow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,5 +31,7 @@ class Services:
     examples: tuple[str, ...] = ()
     """Prompts that this model can draw."""
     policy: Policy = OWN
+    shadow: Shadow | None = None
+    """Reruns pictures with the baseline's settings; None where the machine is left in peace."""
     metrics: Metrics | None = None
     """What `/metrics` shows; None where nothing counts."""
