@@ -170,6 +170,21 @@ class Environment:
     draws on it."""
 
 
+def unknown_environment(process: ProcessKind = "same") -> Environment:
+    """Of a run whose process never said where it was."""
+    return Environment(
+        fingerprint="",
+        device="",
+        threads=0,
+        instruction_set="",
+        process=process,
+        process_id="",
+        calls_before=0,
+        versions={},
+        started_at="",
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """A job and everything that is known about its execution."""
@@ -186,3 +201,5 @@ class Run:
     """One clear sentence when the outcome is not `ok`."""
     shortage: str = ""
     """The stage, by its name in `Timings`, in which memory ran out; empty where it did not."""
+    attempt: int = 1
+    """2 where the process that first began the job died in it."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from core.lease import lease
 from core.request import Conditions, Job, Watch
-from core.run import Environment, Run
+from core.run import Run, unknown_environment
 from core.worker_process import PRELOADED, Setup, serve
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class WorkerEngine:
         self.renewals = 0
         """How often a process that grew gave its place to a new one."""
         self._one_at_a_time = threading.Lock()
-        self._environment = _unknown_environment(process)
+        self._environment = unknown_environment(process)
         self._start()
 
     @property
@@ -143,7 +143,7 @@ class WorkerEngine:
             context.set_forkserver_preload(_PRELOAD)
         else:
             context = multiprocessing.get_context("spawn")
-        self._environment = _unknown_environment(self._kind)
+        self._environment = unknown_environment(self._kind)
         self._held = []
         self._connection, theirs = context.Pipe()
         self._process = context.Process(
@@ -209,18 +209,4 @@ def open_worker(
         threads=conditions.threads,
         instruction_set=conditions.instruction_set,
         usual_instruction_set=platform.instruction_set,
-    )
-
-
-def _unknown_environment(process: Literal["forked", "exec"]) -> Environment:
-    return Environment(
-        fingerprint="",
-        device="",
-        threads=0,
-        instruction_set="",
-        process=process,
-        process_id="",
-        calls_before=0,
-        versions={},
-        started_at="",
     )

@@ -269,7 +269,7 @@ def _started(folder: Path) -> Iterator[tuple[Services, Memory]]:
 
 def _worker(made: Services) -> WorkerEngine:
     reruns: Any = made.jobs._engine
-    worker: WorkerEngine = reruns.usual.engine
+    worker: WorkerEngine = reruns.usual.engine.worker
     return worker
 
 

@@ -3,6 +3,7 @@
 import gradio as gr
 
 from webapp.audit_page import AuditPage
+from webapp.client_endpoint import client_endpoint
 from webapp.generate_page import GeneratePage
 from webapp.history_page import HistoryPage
 from webapp.recommend_page import RecommendPage
@@ -21,6 +22,7 @@ def build(services: Services) -> gr.Blocks:
     with gr.Blocks(title="Seedproof", analytics_enabled=False, fill_width=True) as app:
         header("Generate", notice)
         GeneratePage(services).connect(app)
+        client_endpoint(services)
         footer(services.platform, services.model.name)
     with app.route("Audit", "audit") as page:
         header("Audit", notice)

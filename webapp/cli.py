@@ -20,25 +20,13 @@ Database = Annotated[Path | None, typer.Option("--db", help="The database; pictu
 
 def doctor(as_json: Json = False) -> None:
     """This platform, and each optimization: available, or why not."""
-    from core.hardware import in_words, look
-    from core.optimizations import OPTIMIZATIONS, availability
     from core.platforms import detect
+    from webapp.doctor import document
 
     platform = detect()
-    hardware = in_words(platform, look(platform))
-    rows = []
-    for optimization in OPTIMIZATIONS:
-        why_not = availability(optimization, platform)
-        rows.append(
-            {
-                "slot": optimization.slot,
-                "name": optimization.name,
-                "available": why_not is None,
-                "why_not": why_not or "",
-            }
-        )
+    found = document(platform)
     if as_json:
-        print_json({"platform": platform, "hardware": hardware, "optimizations": rows})
+        print_json(found)
         return
     gigabytes = platform.memory_bytes / 1e9
     say(f"{platform.device_name} ({platform.device}), {gigabytes:.1f} GB, {platform.system}")
@@ -48,11 +36,12 @@ def doctor(as_json: Json = False) -> None:
         f"{platform.dtype} by default, torch {platform.versions['torch']}"
     )
     say(f"fingerprint {platform.fingerprint}\n")
-    for sentence in hardware:
+    for sentence in found["hardware"]:
         say(f"  {sentence}")
     say()
-    slots = max(len(optimization.slot) for optimization in OPTIMIZATIONS)
-    names = max(len(optimization.name) for optimization in OPTIMIZATIONS)
+    rows = found["optimizations"]
+    slots = max(len(row["slot"]) for row in rows)
+    names = max(len(row["name"]) for row in rows)
     for row in rows:
         mark = "available" if row["available"] else f"not available: {row['why_not']}"
         say(f"  {row['slot']:<{slots}}  {row['name']:<{names}}  {mark}")
@@ -66,12 +55,27 @@ def serve(
     journal: Annotated[
         bool, typer.Option("--journal", help="A line of JSON on standard error per job.")
     ] = False,
+    root_path: Annotated[
+        str, typer.Option(metavar="PATH", help="Where a proxy shows it, as /seedproof.")
+    ] = "",
+    drain_seconds: Annotated[
+        float, typer.Option(help="What jobs have to end after SIGTERM.", min=0)
+    ] = 30,
     database: Database = None,
 ) -> None:
     """The app in the browser."""
     from webapp.server import serve as start
 
-    start(places(database), model, host=host, port=port, browser=browser, journal=journal)
+    start(
+        places(database),
+        model,
+        host=host,
+        port=port,
+        browser=browser,
+        journal=journal,
+        root_path=root_path,
+        drain_seconds=drain_seconds,
+    )
 
 
 def application() -> typer.Typer:

@@ -20,6 +20,7 @@ from core.shortage import run_stepping_down
 from core.store import Store
 from webapp.cli_options import with_fields, with_slots
 from webapp.cli_request import asked, named, pictures, remarks_document, tell_remarks
+from webapp.job_document import effects, seconds
 from webapp.memory_limit import byte_count, document, over_limit, planned
 from webapp.places import places
 from webapp.terminal import BadInput, interruptible, print_json, say, tell
@@ -161,22 +162,11 @@ def _document(runs: list[Run], targets: list[Path | None], asked: Configuration)
         ],
         "requested": asked.as_dict(),
         "used": first.job.configuration.as_dict(),
-        "effective": {
-            slot.slot: {
-                "effect": slot.effect,
-                "counts": slot.counts,
-                "operators": slot.operators,
-                "reason": slot.reason,
-            }
-            for slot in first.effective.slots
-        },
+        "effective": effects(first),
         "prompts": _sizes(first),
         "unet_calls": sum(run.effective.unet_calls for run in runs),
         "notes": [note for run in runs for note in run.effective.notes],
-        "seconds": {
-            stage: round(sum(getattr(run.timings, stage) for run in runs), 4)
-            for stage in ("load", "encode", "denoise", "decode", "save")
-        },
+        "seconds": seconds(runs),
         "peak_memory_bytes": max((run.memory.peak_bytes or 0 for run in runs), default=0) or None,
         "memory_kind": first.memory.kind,
         "usage": first.usage,
@@ -204,8 +194,8 @@ def _show(runs: list[Run], targets: list[Path | None]) -> None:
         say(f"  {slot.slot} {slot.requested}: {slot.effect}{f' ({detail})' if detail else ''}")
     for note in dict.fromkeys(note for run in runs for note in run.effective.notes):
         say(f"  note: {note}")
-    seconds = sum(run.timings.picture for run in runs) / max(1, len(pictures))
+    each = sum(run.timings.picture for run in runs) / max(1, len(pictures))
     peak = max(run.memory.peak_bytes or 0 for run in runs)
-    say(f"  {seconds:.2f} s per picture, peak memory {peak / 1e9:.2f} GB ({run.memory.kind})")
+    say(f"  {each:.2f} s per picture, peak memory {peak / 1e9:.2f} GB ({run.memory.kind})")
     for line in lines(run):
         say(f"  {line}")

@@ -9,35 +9,24 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 from core.engine import Engine
 from core.request import Following, Job, StepEvent
-from core.run import Environment, Run
-from webapp.ticket import CLOSED, State, Ticket
+from core.run import Run, unknown_environment
+from webapp.entry import Entry, share, work
+from webapp.ticket import CLOSED, Ticket
 
 
 class QueueFull(Exception):
     """Too many jobs of one person are waiting; the text is for that person."""
 
 
-@dataclass
-class _Entry:
-    """A job's changing state; only touched under the queue's lock."""
+class Stopping(QueueFull):
+    """Nobody's job is taken any more."""
 
-    job: Job
-    owner: str
-    kept: bool = True
-    state: State = "waiting"
-    step: StepEvent | None = None
-    asked: float = field(default_factory=time.monotonic)
-    started: float = 0.0
-    waited: float = 0.0
-    seconds: float = 0.0
-    denoising: float = 0.0
-    run: Run | None = None
-    reason: str = ""
-    stop: threading.Event = field(default_factory=threading.Event)
+
+STOPPED = "The server was stopped before this was done: ask for it again."
 
 
 class JobQueue:
@@ -63,11 +52,11 @@ class JobQueue:
         self._closed = closed
         self._waiting_per_owner = waiting_per_owner
         self._remembered = remembered
-        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._served: dict[str, int] = {}
         self._pace: float | None = None
         self._changed = threading.Condition()
-        self._closing = False
+        self._leaving = self._closing = False
         self._thread = threading.Thread(target=self._work, name="seedproof-jobs", daemon=True)
         self._thread.start()
 
@@ -77,15 +66,15 @@ class JobQueue:
         Of a job that is not `kept` only its ticket tells: `finished` is not told.
         """
         with self._changed:
-            if self._closing:
-                raise QueueFull("The server is stopping: reload the page in a moment.")
+            if self._leaving:
+                raise Stopping("The server is stopping: try again in a moment.")
             mine = [entry for entry in self._waiting() if entry.owner == owner]
             if len(mine) >= self._waiting_per_owner:
                 raise QueueFull(
                     f"You already have {len(mine)} pictures waiting: "
                     "let one finish, or cancel one, and try again."
                 )
-            self._entries[job.id] = _Entry(job, owner, kept)
+            self._entries[job.id] = Entry(job, owner, kept)
             self._forget()
             self._changed.notify_all()
             return self._ticket(self._entries[job.id])
@@ -95,6 +84,12 @@ class JobQueue:
         with self._changed:
             entry = self._entries.get(job_id)
             return None if entry is None else self._ticket(entry)
+
+    def of(self, owner: str) -> tuple[Ticket, ...]:
+        """One owner's tickets, the latest first."""
+        with self._changed:
+            mine = [entry for entry in self._entries.values() if entry.owner == owner]
+            return tuple(self._ticket(entry) for entry in reversed(mine))
 
     def cancel(self, job_id: str, owner: str) -> None:
         """A waiting job never starts; a running one stops before its next step.
@@ -122,9 +117,9 @@ class JobQueue:
 
     @property
     def open(self) -> bool:
-        """Whether a job could be asked for; not while the queue closes."""
+        """Whether a job could be asked for; not while the queue drains or closes."""
         with self._changed:
-            return not self._closing and self._thread.is_alive()
+            return not self._leaving and self._thread.is_alive()
 
     def census(self) -> dict[str, int]:
         """How many jobs wait and how many run."""
@@ -137,25 +132,41 @@ class JobQueue:
         with self._changed:
             return self._changed.wait_for(lambda: not self._is_busy(), timeout)
 
-    def close(self, timeout: float = 10.0) -> None:
-        """Cancel everything and end the thread."""
+    def drain(self, seconds: float) -> bool:
+        """Take nothing more, and give what runs and waits this long; False where it was not enough.
+
+        What is left then is for `close`.
+        """
         with self._changed:
-            self._closing = True
+            self._leaving = True
+        return self.wait_until_idle(seconds)
+
+    def close(self, timeout: float = 10.0) -> None:
+        """Stop what runs, fail what waits with the reason, and end the thread."""
+        with self._changed:
+            self._leaving = self._closing = True
+            waiting = self._waiting()
             for entry in self._entries.values():
                 entry.stop.set()
+            for entry in waiting:
+                entry.state, entry.reason = "failed", STOPPED
+                entry.waited = time.monotonic() - entry.asked
             self._changed.notify_all()
+            tickets = [self._ticket(entry) for entry in waiting]
+        for ticket in tickets:
+            self._tell(ticket)
         self._thread.join(timeout)
 
     def _is_busy(self) -> bool:
         return any(entry.state not in CLOSED for entry in self._entries.values())
 
-    def _waiting(self) -> list[_Entry]:
+    def _waiting(self) -> list[Entry]:
         return [entry for entry in self._entries.values() if entry.state == "waiting"]
 
-    def _order(self) -> list[_Entry]:
+    def _order(self) -> list[Entry]:
         """The waiting entries in the order they will be served, if nobody else comes."""
         waiting, served = self._waiting(), dict(self._served)
-        order: list[_Entry] = []
+        order: list[Entry] = []
         while waiting:
             chosen = min(waiting, key=lambda entry: served.get(entry.owner, -1))
             served[chosen.owner] = max(served.values(), default=0) + 1
@@ -163,8 +174,8 @@ class JobQueue:
             order.append(chosen)
         return order
 
-    def _ticket(self, entry: _Entry) -> Ticket:
-        before: list[_Entry] = []
+    def _ticket(self, entry: Entry) -> Ticket:
+        before: list[Entry] = []
         if entry.state == "waiting":
             order = self._order()
             running = [other for other in self._entries.values() if other.state == "running"]
@@ -185,11 +196,11 @@ class JobQueue:
             reason=entry.reason,
         )
 
-    def _duration(self, entries: list[_Entry]) -> float | None:
+    def _duration(self, entries: list[Entry]) -> float | None:
         """Seconds that the steps of these entries will still take."""
         if self._pace is None:
             return None
-        rest = (_work(e.job) * (1 - _share(e.step)) for e in entries)
+        rest = (work(e.job) * (1 - share(e.step)) for e in entries)
         return self._pace * sum(rest)
 
     def _forget(self) -> None:
@@ -202,6 +213,8 @@ class JobQueue:
     def _work(self) -> None:
         while (entry := self._next()) is not None:
             run = self._run(entry)
+            if run.outcome == "cancelled" and self._closing:
+                run = replace(run, reason=STOPPED)
             try:
                 if entry.kept:
                     self._finished(run, entry.owner)
@@ -219,7 +232,7 @@ class JobQueue:
         with contextlib.suppress(OSError):
             self._closed(ticket)
 
-    def _next(self) -> _Entry | None:
+    def _next(self) -> Entry | None:
         with self._changed:
             self._changed.wait_for(lambda: self._closing or bool(self._waiting()))
             if self._closing:
@@ -230,12 +243,13 @@ class JobQueue:
             entry.waited = entry.started - entry.asked
             return entry
 
-    def _run(self, entry: _Entry) -> Run:
+    def _run(self, entry: Entry) -> Run:
         def on_step(event: StepEvent) -> None:
             with self._changed:
                 entry.step = event
-                entry.denoising += event.seconds
-                self._pace = entry.denoising / (_work(entry.job) * _share(event))
+                # A job that starts over, with less memory or in a new process, counts anew.
+                entry.denoising = event.seconds + (entry.denoising if event.step > 1 else 0.0)
+                self._pace = entry.denoising / (work(entry.job) * share(event))
 
         try:
             return self._engine.run(entry.job, Following(step=on_step, stop=entry.stop.is_set))
@@ -244,26 +258,6 @@ class JobQueue:
             return _failed(entry.job, f"The engine broke: {what[0]}")
 
 
-def _work(job: Job) -> float:
-    """Pixels times steps: what a job's time grows with, near enough for a queue."""
-    return float(sum(r.width * r.height * r.num_inference_steps for r in job.requests))
-
-
-def _share(step: StepEvent | None) -> float:
-    return 0.0 if step is None else step.step / step.num_inference_steps
-
-
 def _failed(job: Job, reason: str) -> Run:
-    """A failed run of an engine that could not report one; nothing is known about where."""
-    nowhere = Environment(
-        fingerprint="",
-        device="",
-        threads=0,
-        instruction_set="",
-        process="same",
-        process_id="",
-        calls_before=0,
-        versions={},
-        started_at="",
-    )
-    return Run(job=job, outcome="failed", environment=nowhere, reason=reason)
+    """A run of an engine that could not report one."""
+    return Run(job=job, outcome="failed", environment=unknown_environment(), reason=reason)

@@ -1,10 +1,11 @@
 """Starts the app: makes its services, serves it, and puts everything away at the end."""
 
+import re
 import signal
 import socket
 import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -14,8 +15,10 @@ from core.models import resolve
 from core.picture_file import MOST_BYTES
 from core.store import Store
 from core.worker import WorkerEngine, open_worker
+from webapp.journal import Journal
 from webapp.places import Places
 from webapp.policy import OWN, Policy
+from webapp.shutdown import SECONDS, Shutdown, drain
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -35,17 +38,30 @@ def serve(
     browser: bool = False,
     policy: Policy = OWN,
     journal: bool = False,
+    root_path: str = "",
+    drain_seconds: float = SECONDS,
 ) -> None:
-    """Serve until interrupted; with `journal` a line of JSON tells of every job that ended.
+    """Serve until stopped; with `journal` a line of JSON tells of every job that ended.
 
-    Raises ValueError where the model or the port cannot be used.
+    - `root_path`: where a proxy shows the app to the world, as `/seedproof`; it strips that.
+    - `drain_seconds`: what jobs have to end after SIGTERM.
+
+    Raises ValueError where the model, the port or the path cannot be used, and KeyboardInterrupt
+    where SIGTERM comes before there is anything to finish, or a second time.
     """
+    _require_path(root_path)
     _require_free(host, port)
     signal.signal(signal.SIGTERM, _interrupted)
     with services(place, model, policy, journal=journal) as made:
         from webapp.app import build
 
-        launch(build(made), made, host=host, port=port, browser=browser)
+        app = build(made)
+        open_doors(app, made, host=host, port=port, browser=browser, root_path=root_path)
+        log = Journal().write if journal else _unheard
+        try:
+            _until_stopped(made, drain_seconds, log)
+        finally:
+            app.close(verbose=False)
 
 
 @contextmanager
@@ -69,11 +85,11 @@ def services(
         )
 
         from core.platforms import detect
+        from core.second_attempt import SecondAttempt
         from core.shortage import SteppingEngine
         from webapp.audits import Audits
         from webapp.findings import Findings
         from webapp.jobs import JobQueue
-        from webapp.journal import Journal
         from webapp.metrics import Metrics
         from webapp.reruns import Reruns
         from webapp.services import Services
@@ -82,7 +98,7 @@ def services(
 
         platform = detect()
         reruns = Reruns(
-            SteppingEngine(engine, platform),
+            SteppingEngine(SecondAttempt(engine), platform),
             lambda conditions: open_worker(
                 conditions,
                 platform,
@@ -131,11 +147,18 @@ def services(
             engine.close()
 
 
-def launch(
-    app: "gr.Blocks", made: "Services", *, host: str, port: int, browser: bool = False
+def open_doors(
+    app: "gr.Blocks",
+    made: "Services",
+    *,
+    host: str,
+    port: int,
+    browser: bool = False,
+    root_path: str = "",
 ) -> None:
-    """Open the doors. Only pictures may be read from disk, and no event is an API."""
+    """Serve in threads. Only pictures may be read from disk, and no event of a page is an API."""
     from webapp.health import router
+    from webapp.rest import MOUNT, rest
     from webapp.theme import HEAD, css, theme
 
     reruns = made.reports / "reruns"
@@ -151,6 +174,7 @@ def launch(
         quiet=True,
         share=False,
         ssr_mode=False,
+        root_path=root_path,
         theme=theme(),
         css=css(),
         head=HEAD,
@@ -163,7 +187,21 @@ def launch(
         mcp_server=False,
     )
     api.include_router(router(made))
-    app.block_thread()
+    api.mount(MOUNT, rest(made, root_path))
+
+
+def _until_stopped(made: "Services", seconds: float, log: Callable[..., None]) -> None:
+    shutdown = Shutdown()
+    try:
+        shutdown.wait()
+    except KeyboardInterrupt:
+        print("Stopping.", flush=True)
+        return
+    drain(made, seconds, log)
+
+
+def _unheard(event: str, **fields: object) -> None:
+    """Where no journal is kept."""
 
 
 def examples(file: Path) -> tuple[str, ...]:
@@ -172,6 +210,13 @@ def examples(file: Path) -> tuple[str, ...]:
         return ()
     listed = tomllib.loads(file.read_text(encoding="utf-8")).get("prompt", [])
     return tuple(one["prompt"] for one in listed)
+
+
+def _require_path(root_path: str) -> None:
+    if root_path and not re.fullmatch(r"(/[\w.~-]+)+", root_path, re.ASCII):
+        raise ValueError(
+            f"--root-path is as /seedproof, with a slash before and none behind, not {root_path!r}."
+        )
 
 
 def _require_free(host: str, port: int) -> None:

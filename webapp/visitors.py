@@ -30,6 +30,15 @@ has one for as long as the page is open."""
 _SECRET = re.compile(r"[0-9a-f]{32}")
 
 
+def bearer(authorization: str | None) -> str:
+    """Whose a program's request is, from its `Authorization: Bearer SECRET`; nobody's otherwise.
+
+    The secret is of the browser's kind: a program that sends a browser's own acts for that person.
+    """
+    scheme, _, secret = (authorization or "").partition(" ")
+    return owner(secret.strip()) if scheme.lower() == "bearer" else NOBODY
+
+
 def owner(secret: object) -> str:
     """Whose a picture is, from what the browser sent; nobody's where that is no secret."""
     if not isinstance(secret, str) or not _SECRET.fullmatch(secret):
