@@ -15,7 +15,7 @@ test: .venv/installed-dev ## set everything up and run all tests, a real browser
 	$(BIN)/python -m tests.browser
 	$(BIN)/pytest
 
-soak: .venv/installed-dev ## hours, by hand: kills, the standard plan, mixed use; one of them with PART=kills
+soak: .venv/installed-dev ## hours, by hand: kills, the standard plan, mixed use, load; one of them with PART=kills
 	$(BIN)/python -m tests.soak $(PART)
 	$(if $(PART),,$(BIN)/pytest -m soak)
 

@@ -1,6 +1,6 @@
 """`make soak`: what takes hours, run by hand. Each part prints its figures as one JSON line.
 
-    python -m tests.soak [kills] [standard] [mixed] [--kills N] [--minutes M] [--folder DIR]
+    python -m tests.soak [kills] [standard] [mixed] [load] [--kills N] [--minutes M] [--folder DIR]
 
 Exits 1 where something was lost, repeated or left behind, or where memory grew.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 Figures = dict[str, Any]
-PARTS = ("kills", "standard", "mixed")
+PARTS = ("kills", "standard", "mixed", "load")
 
 
 def main() -> int:
@@ -24,6 +24,8 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all")
     parser.add_argument("--kills", type=int, default=50, help="how often an audit is killed")
     parser.add_argument("--minutes", type=float, default=60.0, help="how long the app is used")
+    parser.add_argument("--clients", type=int, default=50, help="how many people ask at once")
+    parser.add_argument("--load-minutes", type=float, default=5.0, help="how long they ask")
     parser.add_argument("--seed", type=int, default=0, help="of everything that is random")
     parser.add_argument("--folder", type=Path, help="kept; without it a temporary one")
     wanted = parser.parse_args()
@@ -35,6 +37,7 @@ def main() -> int:
             "kills": lambda place: _kills(place, wanted.kills, wanted.seed),
             "standard": _standard,
             "mixed": lambda place: _mixed(place, wanted.minutes, wanted.seed),
+            "load": lambda place: _load(place, wanted.load_minutes, wanted.clients),
         }
         failed = False
         for name in wanted.parts or PARTS:
@@ -67,6 +70,12 @@ def _mixed(folder: Path, minutes: float, seed: int) -> Figures:
     share_cores(os.environ)
 
     return use(folder, minutes, seed)
+
+
+def _load(folder: Path, minutes: float, clients: int) -> Figures:
+    from tests.soak_load import load
+
+    return load(folder, minutes, clients)
 
 
 def say(text: str) -> None:
