@@ -82,6 +82,7 @@ class PromptJudge:
     def __init__(self, card: JudgeCard, network: nn.Module) -> None:
         self.words = card.words
         self.weights_sha256 = card.weights_sha256
+        self.accepted, self.refused = card.accepted, card.refused
         self._network = network.eval()
 
     def seen(self, picture: Rgb, things: int) -> tuple[Seen, ...]:
