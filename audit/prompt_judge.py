@@ -148,7 +148,10 @@ def load_judge(model: Path) -> PromptJudge | None:
         raise ValueError(f"its judge has other weights than its {CARD} names")
     if poor := [aspect for aspect in ASPECTS if not good(card.figures.get(aspect))]:
         raise ValueError(f"its judge is right too seldom at: {', '.join(poor)}")
-    network = new_network(card.words)
+    words = card.words
+    if not all((words.objects, words.styles, words.tints, words.backgrounds)):
+        raise ValueError("its judge knows no words of some kind")
+    network = new_network(words)
     try:
         network.load_state_dict(load(weights))
     except (RuntimeError, SafetensorError) as error:

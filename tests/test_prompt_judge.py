@@ -151,6 +151,7 @@ FIGURES = {aspect: {"right": 100, "of": 100} for aspect in ASPECTS}
         ({"figures": FIGURES | {"tint": {"right": 94, "of": 100}}}, "right too seldom at: tint"),
         ({"figures": {}}, "right too seldom at: object, style"),
         ({"words": {}}, "cannot be read"),
+        ({"words": asdict(replace(WORDS, tints=()))}, "no words of some kind"),
         ({"words": asdict(replace(WORDS, objects=("disc",)))}, "weights of another shape"),
     ],
 )
