@@ -9,7 +9,7 @@ from audit.units import counted, percent
 HEADING = "Follows its prompt"
 CAVEAT = (
     "Prompts: one picture of each prompt and seed, looked at by a small network that lies beside "
-    "the model. It says whether what was asked for is there, nothing about how good it looks."
+    "the model. It says whether all that was asked for is there, nothing about how good it looks."
 )
 """What must stand beside any such count."""
 NAMED = 3
@@ -43,7 +43,7 @@ def exchanged(found: PromptFollowed) -> str:
 def sentences(found: PromptFollowed) -> Iterator[str]:
     """The count, the baseline's of the same prompts and seeds, and what is not there."""
     said = (
-        "The model's judge sees what the prompt asks for in "
+        "The model's judge sees all that the prompt asks for in "
         f"{found.followed} of {counted(found.of, 'picture')} (95 %: {bounds(found)})"
     )
     if beside := found.beside_baseline:

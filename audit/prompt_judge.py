@@ -151,12 +151,13 @@ def load_judge(model: Path) -> PromptJudge | None:
     words = card.words
     if not all((words.objects, words.styles, words.tints, words.backgrounds)):
         raise ValueError("its judge knows no words of some kind")
-    network = new_network(words)
+    with torch.device("meta"):  # weights of its own would move the process's random numbers
+        network = new_network(words)
     try:
-        network.load_state_dict(load(weights))
+        network.load_state_dict(load(weights), assign=True)
     except (RuntimeError, SafetensorError) as error:
         raise ValueError("its judge has weights of another shape") from error
-    return PromptJudge(card, network)
+    return PromptJudge(card, network.float())
 
 
 def good(figure: Share | None) -> bool:

@@ -206,7 +206,7 @@ def test_every_door_shows_the_counts_beside_the_baselines(audit: Audit) -> None:
         assert "2 lost, 1 won" in text
     sentences = " ".join(evidence(of(audit, MERGED)))
     assert (
-        "sees what the prompt asks for in 4 of 6 pictures (95 %: 22.3 % to 95.7 %); of the "
+        "sees all that the prompt asks for in 4 of 6 pictures (95 %: 22.3 % to 95.7 %); of the "
         "baseline's in 5 of 6: 2 lost, 1 won. Not seen: object with seed 100; object with seed 101."
     ) in sentences
     assert "4 of 6 pictures" in row_card(audit, of(audit, MERGED))
