@@ -62,7 +62,8 @@ def score(
 
     `planned` are all runs the plan expands to, `runs` those made so far by identity. Picture
     files are read through `load_picture` only. The same arguments always give the same audit.
-    `notes` are what the caller knows and a reader must.
+    `judge` says which pictures follow their prompts; without one nobody does. `notes` are what the
+    caller knows and a reader must.
     """
     rows: dict[tuple[Configuration, bool], list[PlannedRun]] = {}
     for entry in planned:

@@ -219,6 +219,10 @@ def test_the_document_has_the_counts_and_is_read_back(audit: Audit) -> None:
     assert merged["prompt_followed"]["beside_baseline"]["mcnemar_p"] == 1.0
     assert merged["prompt_followed"]["pictures"][0]["missing"] == ["object"]
     assert read_document(made) == audit
+    for row in made["scores"]:
+        del row["prompt_followed"], row["prompt_unjudged"]
+    older = read_document(made)
+    assert [row.prompt_followed for row in older.scores] == [None, None]
     for key in ("scores", "controls", "platform"):
         with pytest.raises(ValueError, match="not what `seedproof audit --json` writes"):
             read_document({name: value for name, value in made.items() if name != key})
@@ -259,10 +263,11 @@ def test_the_shipped_judge_tells_a_pictures_prompt_from_another(script: Script) 
 
 
 @pytest.mark.parametrize(
-    ("pairs", "lost", "won", "agrees"),
+    ("followed_before", "lost", "won", "agrees"),
     [
         (60, 0, 0, True),
-        (6, 0, 0, None),
+        (58, 0, 0, None),
+        (0, 0, 0, None),
         (20, 6, 0, False),
         (20, 5, 0, None),
         (20, 7, 6, None),
@@ -270,12 +275,12 @@ def test_the_shipped_judge_tells_a_pictures_prompt_from_another(script: Script) 
     ],
 )
 def test_a_claim_about_prompts_needs_counts_that_chance_does_not_make(
-    audit: Audit, pairs: int, lost: int, won: int, agrees: bool | None
+    audit: Audit, followed_before: int, lost: int, won: int, agrees: bool | None
 ) -> None:
     merged = of(audit, MERGED)
     beside = BesideBaseline(
-        pairs=pairs,
-        baseline_followed=lost,
+        pairs=100,
+        baseline_followed=followed_before,
         lost=lost,
         won=won,
         mcnemar_p=mcnemar(lost, won),
@@ -285,7 +290,7 @@ def test_a_claim_about_prompts_needs_counts_that_chance_does_not_make(
     asked = Measurement(kind="follows", row={"token-merging": "*:*"})
     (answer,) = answers(replace(audit, scores=rows), asked)
     assert answer.agrees is agrees
-    assert f"{lost} lost what the prompt asks for and {won} won it" in answer.sentence
+    assert f"{lost} lost that and {won} won it" in answer.sentence
 
 
 def test_a_claim_about_prompts_is_open_where_nobody_judged() -> None:

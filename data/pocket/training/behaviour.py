@@ -32,7 +32,7 @@ FILE = "behaviour.json"
 SD_TOKENS = 4096
 """Latent tokens of Stable Diffusion 1.x at 512 × 512 px: 64 × 64."""
 MOST = 4
-"""Comparisons told of each order; the file has all."""
+"""Comparisons told of each order that does not hold; the file has all."""
 
 Settings = dict[str, str]
 KERNELS: tuple[Settings, ...] = tuple({"attention": t} for t in ("[!s]*", "sdp-*", "sp*", "su*"))
@@ -80,8 +80,8 @@ def by_ratio(kind: Kind, more_first: bool) -> tuple[Measurement, ...]:
 ORDERS: tuple[Order, ...] = (
     Order(
         says="Attention kernels change a picture least",
-        source="PyTorch's page on scaled_dot_product_attention: its kernels differ by the order of "
-        "floating-point operations",
+        source="PyTorch's page on scaled_dot_product_attention: which kernel is chosen may change "
+        "its output, because fused operations round otherwise",
         measured=tuple(every("closer", KERNELS, (BF16, SIGMA, MERGING))),
         why="A minimum sigma may act in a step or two near the end, where little changes any more.",
     ),
@@ -136,19 +136,19 @@ def verdict(found: list[Answer]) -> str:
 
 
 def judged(audit: Audit, order: Order) -> dict[str, Any]:
-    """The order's verdict, and what every comparison says, those against it first."""
+    """The order's verdict, and what every comparison says."""
     found = found_answers(audit, order)
-    ranks = {False: 0, None: 1, True: 2}
-    told = sorted(found, key=lambda answer: ranks[answer.agrees])
+    told: dict[bool | None, list[str]] = {True: [], False: [], None: []}
+    for answer in found:
+        told[answer.agrees].append(answer.sentence)
     tokens = latent_tokens(audit)
     return {
         "says": order.says,
         "source": order.source,
         "verdict": verdict(found),
-        "agree": sum(answer.agrees is True for answer in found),
-        "against": sum(answer.agrees is False for answer in found),
-        "of": len(found),
-        "figures": [answer.sentence for answer in told],
+        "agree": told[True],
+        "against": told[False],
+        "open": told[None],
         "why": order.why.format(tokens=f"{tokens:,}" if tokens else "an unknown number of"),
     }
 
@@ -190,14 +190,16 @@ def text(found: dict[str, Any]) -> str:
         "",
     ]
     for order in found["orders"]:
-        lines.append(f"- **{order['says']}: {order['verdict']}** ({order['source']}).")
-        if order["of"]:
+        word = order["verdict"]
+        lines.append(f"- **{word.capitalize()}:** {order['says']} ({order['source']}).")
+        agree, against, undecided = (order[name] for name in ("agree", "against", "open"))
+        if compared := len(agree) + len(against) + len(undecided):
             lines.append(
-                f"  {order['agree']} of {order['of']} comparisons agree, {order['against']} say "
-                "the opposite."
+                f"  Comparisons: {compared}, of which {len(agree)} agree, {len(against)} say the "
+                f"opposite and {len(undecided)} decide nothing."
             )
-        if order["verdict"] not in ("holds", "not in this audit"):
-            lines += [f"  {sentence}" for sentence in order["figures"][:MOST]]
+        lines += [f"  {sentence}" for sentence in (*against, *undecided)[:MOST]]
+        if against or undecided:
             lines.append(f"  Why it may be so: {order['why']}")
     head = ["setting", "SSIM mean / worst picture", "time ÷ baseline", "follows its prompt"]
     return "\n".join([*lines, "", figures.table(head, found["rows"])])
