@@ -50,8 +50,8 @@ def verdicts(script: Script, audit: Audit) -> list[str]:
 def test_a_model_that_does_as_reported_holds_every_order(script: Script) -> None:
     found = script("behaviour").behaviour(as_reported())
     assert [order["verdict"] for order in found["orders"]] == ["holds"] * 5
-    counts = [(order["agree"], order["against"], order["of"]) for order in found["orders"]]
-    assert counts == [(12, 0, 12), (5, 0, 5), (6, 0, 6), (2, 0, 2), (3, 0, 3)]
+    assert [len(order["agree"]) for order in found["orders"]] == [12, 5, 6, 3, 4]
+    assert not any(order["against"] or order["open"] for order in found["orders"])
     names = [line[0] for line in found["rows"]]
     assert names[0] == "attention=sdp (baseline)"
     assert names[-1] == "token-merging=seeded:0.7"
@@ -76,8 +76,9 @@ def test_one_comparison_against_it_refutes_an_order(
     assert said[place] == "does not hold"
     order = script("behaviour").behaviour(audit)["orders"][place]
     text = script("behaviour").text(script("behaviour").behaviour(audit))
-    assert order["figures"][0] in text
+    assert order["against"][0] in text
     assert order["why"] in text
+    assert text.count("Does not hold:") == said.count("does not hold")
 
 
 def test_what_cannot_be_told_apart_is_left_open(script: Script) -> None:
@@ -120,7 +121,7 @@ def test_the_command_reads_an_audit_that_was_scored_and_writes_what_the_card_tel
     assert found["orders"][BF16]["verdict"] == "holds"
     assert (
         "closer to the baseline than token-merging=seeded:0.5 in 6 of 6 pictures"
-        in (found["orders"][BF16]["figures"][0])
+        in (found["orders"][BF16]["agree"][0])
     )
     assert capsys.readouterr().out.strip() == behaviour.text(found)
 
