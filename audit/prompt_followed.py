@@ -34,6 +34,7 @@ class PromptFollowed:
     """One picture of each prompt and seed, so that the pictures are independent: the first one."""
 
     followed: int
+    """Pictures in which the judge sees all that the prompt asks for."""
     of: int
     """Pictures that were judged."""
     ci95: tuple[float, float]

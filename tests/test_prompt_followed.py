@@ -19,8 +19,9 @@ from audit.metrics import Rgb
 from audit.plan import PlannedRun
 from audit.prompt_evidence import CAVEAT, HEADING
 from audit.prompt_followed import BesideBaseline, PromptFollowed
-from audit.prompt_judge import PromptJudge, load_judge
+from audit.prompt_judge import Aspect, PromptJudge, load_judge
 from audit.prompt_scoring import judge_of
+from audit.prompt_words import Asked
 from audit.report import render
 from audit.score import Audit, Score
 from audit.scoring import score
@@ -45,9 +46,9 @@ class Counting(PromptJudge):
 
     asked = 0
 
-    def verdicts(self, *what):  # type: ignore[no-untyped-def]
+    def verdicts(self, picture: Rgb, wanted: Asked) -> dict[Aspect, bool]:
         self.asked += 1
-        return super().verdicts(*what)
+        return super().verdicts(picture, wanted)
 
 
 @pytest.fixture
@@ -56,11 +57,7 @@ def judge() -> Counting:
 
 
 def row(
-    records: Records,
-    chosen: Configuration,
-    shown: Sequence[Rgb],
-    prompt: str = "a disc",
-    placebo: bool = False,
+    records: Records, chosen: Configuration, shown: Sequence[Rgb], prompt: str = "a disc"
 ) -> None:
     """A row that repeats, with one picture per cluster."""
     for cluster, array in enumerate(shown):
@@ -74,7 +71,6 @@ def row(
                 [array],
                 requests=(asked,),
                 repeat=repeat,
-                placebo=placebo,
             )
 
 
