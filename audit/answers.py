@@ -12,6 +12,7 @@ from audit.measured_figures import (
     repeating,
     takes,
 )
+from audit.measured_prompts import follows
 from audit.measurement import Answer, Kind, Measurement
 from audit.score import Audit, Score
 from audit.selection import baseline_of, name_of, rows_with
@@ -32,6 +33,7 @@ KINDS: Mapping[Kind, Callable[[Audit, Measurement, Score, Score], Answer]] = {
     "may-change": changes,
     "keeps": changes,
     "closer": closer,
+    "follows": follows,
     "counted": count,
     "uncounted": count,
     "merges-its-ratio": merges_its_ratio,

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from audit.claims import JudgedClaim, judge_claims
 from audit.evidence import agreements
+from audit.prompt_evidence import CAVEAT, any_judged, exchanged, of_judged
 from audit.score import Audit, Score
 from audit.side_by_side import SideRow, SideTable, side_by_side
 from audit.units import counted, drift_words, gigabytes
@@ -48,9 +49,13 @@ def _beside(audit: Audit, table: SideTable) -> Table:
     made = bare_table(
         f"{table.title}: theirs on {machine}, one run; ours with 95 % intervals",
         *("option", "theirs", "ours", "peak", "agrees with itself", "drift", "effect"),
+        *(("prompt",) if any_judged(audit) else ()),
     )
     for row in table.rows:
-        made.add_row(*map(Text, (*_theirs(row), *_ours(row.ours))))
+        prompt = (_prompt(row.ours),) if any_judged(audit) else ()
+        made.add_row(*map(Text, (*_theirs(row), *_ours(row.ours), *prompt)))
+    if any_judged(audit):
+        made.caption = Text(CAVEAT)
     return made
 
 
@@ -81,6 +86,16 @@ def _ours(score: Score | None) -> tuple[str, ...]:
         drift.replace(" (", "\n(").replace("perceptually-", "perceptually-\n"),
         score.effect or "no run",
     )
+
+
+def _prompt(score: Score | None) -> str:
+    """Short, because the table is as wide as a terminal; the interval is in the table of rows."""
+    if score is None or not score.available:
+        return ""
+    found = score.prompt_followed
+    if found is None:
+        return "not judged"
+    return "\n".join((of_judged(found), *exchanged(found).split(", ")))
 
 
 def _lines(title: str, sentences: tuple[str, ...]) -> Table:

@@ -5,6 +5,8 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from audit.claims import judge_claims
 from audit.score import Audit, Drift
 from audit.side_by_side import compared, side_by_side
@@ -18,6 +20,22 @@ def document(audit: Audit) -> dict[str, Any]:
     made["claims"] = plain(judge_claims(audit))
     made["side_by_side"] = [compared(table) for table in side_by_side(audit)]
     return made
+
+
+def read_document(content: Mapping[str, Any]) -> Audit:
+    """The audit that `document` was given; claims and comparisons are not read, they follow from
+    it. Raises ValueError where the content is no such document.
+    """
+    try:
+        audit = {**content, "controls": list(content["controls"].values())}
+        audit["scores"] = [_with_drift(_with_settings(row)) for row in content["scores"]]
+        audit["controls"] = [_with_drift(control) for control in audit["controls"]]
+        audit["recommendations"] = {
+            goal: _with_settings(answer) for goal, answer in content["recommendations"].items()
+        }
+        return TypeAdapter(Audit).validate_python(audit)
+    except (AttributeError, KeyError, TypeError, ValidationError) as error:
+        raise ValueError("this is not what `seedproof audit --json` writes") from error
 
 
 def plain(value: Any) -> Any:
@@ -50,3 +68,22 @@ def _drift(drift: Drift) -> dict[str, Any]:
         "more": plain(drift.more),
         "pictures": plain(drift.pictures),
     }
+
+
+def _with_settings(part: Mapping[str, Any]) -> dict[str, Any]:
+    """`configuration` as the record has it."""
+    settings = part["configuration"]
+    made = None if settings is None else {"settings": tuple(settings.items())}
+    return {**part, "configuration": made}
+
+
+def _with_drift(part: Mapping[str, Any]) -> dict[str, Any]:
+    """`drift` as the record has it: without the groups by metric."""
+    if (drift := part["drift"]) is None:
+        return dict(part)
+    flat = {
+        **drift,
+        **{f"ssim_{name}": value for name, value in drift["ssim"].items()},
+        **{f"delta_e_{name}": value for name, value in drift["delta_e"].items()},
+    }
+    return {**part, "drift": flat}

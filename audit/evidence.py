@@ -2,18 +2,21 @@
 
 from collections.abc import Iterator
 
+from audit.prompt_evidence import sentences
 from audit.score import AXES, Axis, Score, TimeRatio
 from audit.units import counted, gigabytes, interval, percent, seconds, similarity
 from audit.verdicts import meaning
 
 
 def evidence(row: Score) -> Iterator[str]:
-    """Repeatability, drift, speed and memory with their counts, then what is not known."""
+    """Repeatability, drift, prompts, speed and memory with their counts, then what is not known."""
     yield from _held(row)
     if row.drift is not None:
         yield _drift(row)
         if row.drift.not_attributable:
             yield "No larger than what moving one initial latent by one ULP does here."
+    if row.prompt_followed is not None:
+        yield from sentences(row.prompt_followed)
     if row.time_ratio is not None:
         yield _time(row, row.time_ratio)
     if row.peak_memory_bytes is not None:

@@ -3,6 +3,7 @@
 from audit.calibration import gates_of
 from audit.pictures import load_picture
 from audit.plan import Plan
+from audit.prompt_scoring import judge_of
 from audit.schedule import expand
 from audit.score import Audit
 from audit.scoring import score
@@ -22,7 +23,9 @@ def judge(store: Store, audit_id: str) -> Audit:
     if (known := store.result(audit_id, Audit)) and known.complete:
         return known
     plan, platform = store.plan(audit_id, Plan), store.platform(audit_id, Platform)
-    gates, origin = gates_of(store.model(audit_id, Model))
+    model = store.model(audit_id, Model)
+    gates, origin = gates_of(model)
+    prompt_judge, how_judged = judge_of(model)
     result = score(
         plan,
         expand(plan, platform),
@@ -34,7 +37,8 @@ def judge(store: Store, audit_id: str) -> Audit:
         finished_at=entry.finished_at,
         seconds=entry.seconds,
         gates=gates,
-        notes=(origin,),
+        judge=prompt_judge,
+        notes=(origin, how_judged),
     )
     store.save_result(audit_id, result)
     return result

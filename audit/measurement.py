@@ -22,6 +22,7 @@ Kind = Literal[
     "may-change",
     "keeps",
     "closer",
+    "follows",
     "counted",
     "uncounted",
     "merges-its-ratio",

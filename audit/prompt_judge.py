@@ -82,6 +82,7 @@ class PromptJudge:
     def __init__(self, card: JudgeCard, network: nn.Module) -> None:
         self.words = card.words
         self.weights_sha256 = card.weights_sha256
+        self.accepted, self.refused = card.accepted, card.refused
         self._network = network.eval()
 
     def seen(self, picture: Rgb, things: int) -> tuple[Seen, ...]:
@@ -147,12 +148,16 @@ def load_judge(model: Path) -> PromptJudge | None:
         raise ValueError(f"its judge has other weights than its {CARD} names")
     if poor := [aspect for aspect in ASPECTS if not good(card.figures.get(aspect))]:
         raise ValueError(f"its judge is right too seldom at: {', '.join(poor)}")
-    network = new_network(card.words)
+    words = card.words
+    if not all((words.objects, words.styles, words.tints, words.backgrounds)):
+        raise ValueError("its judge knows no words of some kind")
+    with torch.device("meta"):  # weights of its own would move the process's random numbers
+        network = new_network(words)
     try:
-        network.load_state_dict(load(weights))
+        network.load_state_dict(load(weights), assign=True)
     except (RuntimeError, SafetensorError) as error:
         raise ValueError("its judge has weights of another shape") from error
-    return PromptJudge(card, network)
+    return PromptJudge(card, network.float())
 
 
 def good(figure: Share | None) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from audit import units
+from audit import prompt_evidence, units
 from audit.album import Album, Strip
 from audit.changes import changes, short_name
 from audit.claims import CLAIM_CLASSES, CLAIM_MEANINGS, shown_claims
@@ -66,6 +66,7 @@ def render(audit: Audit, load_picture: LoadPicture) -> str:
         lstrip_blocks=True,
     )
     environment.globals["units"] = units
+    environment.globals["prompts"] = prompt_evidence
     environment.filters["tight"] = _tight
     album = Album(load_picture)
     rows = [row for row in audit.scores if row.available]
@@ -94,6 +95,7 @@ def render(audit: Audit, load_picture: LoadPicture) -> str:
         galleries=galleries,
         exhibits=list(_exhibits(rows, album)),
         parting=parting,
+        judged=prompt_evidence.any_judged(audit),
         unmeasured=list(_unmeasured(audit)),
         gates=audit.gates or GATES,
         determinism_meanings=DETERMINISM_MEANINGS,
@@ -155,6 +157,9 @@ def _unmeasured(audit: Audit) -> Iterator[str]:
     for control in audit.controls:
         if control.drift is None and control.time_ratio is None:
             yield f"The {control.name} control: no runs, so its noise floor is unknown."
+    if unjudged := sum(row.prompt_followed is None for row in rows):
+        of = f"{unjudged} of {len(rows)} configurations"
+        yield f"Whether the pictures follow their prompts: not of {of}."
     yield "Other machines, other devices, other library versions, other models and sizes."
     yield "LPIPS and other learned metrics; how people judge the pictures."
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from audit.prompt_followed import PromptFollowed
 from audit.published import Published
 from core.optimization import Configuration
 from core.platforms import Platform
@@ -169,6 +170,9 @@ class Score:
     inherited_from: str | None = None
     determinism: Mapping[Axis, AxisVerdict] = field(default_factory=dict)
     drift: Drift | None = None
+    prompt_followed: PromptFollowed | None = None
+    prompt_unjudged: str = ""
+    """Why `prompt_followed` is None."""
     time_ratio: TimeRatio | None = None
     seconds_median: float | None = None
     peak_memory_bytes: int | None = None

@@ -13,7 +13,9 @@ from audit.drift import compare, drift
 from audit.notes import audit_notes
 from audit.pictures import LoadPicture
 from audit.plan import ControlRole, Plan, PlannedRun
+from audit.prompt_judge import PromptJudge
 from audit.prompt_length import prompt_length
+from audit.prompt_scoring import PromptReader, prompt_followed
 from audit.recommendation import recommend
 from audit.score import AXES, GOALS, Audit, Axis, AxisVerdict, Comparison, Drift, Gate, Score
 from audit.timing import NOISY, scored, timing
@@ -38,6 +40,7 @@ class _Evidence:
     gates: tuple[Gate, ...]
     baseline: Sequence[PlannedRun]
     inapplicable: Mapping[Axis, str]
+    reader: PromptReader | None
 
 
 def score(
@@ -52,25 +55,29 @@ def score(
     finished_at: str | None = None,
     seconds: float = 0.0,
     gates: tuple[Gate, ...] = GATES,
+    judge: PromptJudge | None = None,
     notes: Sequence[str] = (),
 ) -> Audit:
     """Judge whatever is there; a plan half done gives verdicts that say so.
 
     `planned` are all runs the plan expands to, `runs` those made so far by identity. Picture
     files are read through `load_picture` only. The same arguments always give the same audit.
-    `notes` are what the caller knows and a reader must.
+    `judge` says which pictures follow their prompts; without one nobody does. `notes` are what the
+    caller knows and a reader must.
     """
     rows: dict[tuple[Configuration, bool], list[PlannedRun]] = {}
     for entry in planned:
         rows.setdefault((entry.configuration, entry.placebo), []).append(entry)
     baseline = rows.get((plan.baseline, False), [])
+    load = lru_cache(maxsize=32)(load_picture)
     evidence = _Evidence(
         runs=runs,
         processes=Processes(planned, runs),
-        load=lru_cache(maxsize=32)(load_picture),
+        load=load,
         gates=gates,
         baseline=baseline,
         inapplicable=not_applicable(platform),
+        reader=PromptReader(judge, load) if judge else None,
     )
     nudge, nudge_problems = control_drift("ulp-nudge", baseline, runs, evidence.load, gates)
     other, other_problems = control_drift("other-seed", baseline, runs, evidence.load, gates)
@@ -138,6 +145,7 @@ def _unavailable(configuration: Configuration, why_not: str) -> Score:
         key=configuration.key,
         available=False,
         why_not=why_not,
+        prompt_unjudged="not available here",
         determinism={
             axis: AxisVerdict(verdict="unverified", reason="not available here") for axis in AXES
         },
@@ -156,10 +164,11 @@ def _row(
     made = [entry for entry in own if done(entry, runs)]
     determinism = axis_verdicts(row, runs, evidence.processes, evidence.load, evidence.inapplicable)
     comparisons, problems = _comparisons(row, evidence)
+    followed, unjudged, unopened = prompt_followed(row, evidence.baseline, runs, evidence.reader)
     times = timing(row, evidence.baseline, runs)
     effect, effective, disagreements = _effect([runs[entry.identity].effective for entry in made])
     others = _timed_other_pictures(row, runs)
-    notes = [*disagreements, *problems]
+    notes = [*disagreements, *problems, *unopened]
     notes += [f"{axis}: {v.reason}" for axis, v in determinism.items() if "rejected" in v.reason]
     if others:
         notes.append(f"{others} timed pictures are not the audited ones of the same request")
@@ -173,6 +182,8 @@ def _row(
         effective=effective,
         determinism=determinism,
         drift=drift(comparisons, nudge),
+        prompt_followed=followed,
+        prompt_unjudged=unjudged,
         time_ratio=times.ratio,
         seconds_median=times.seconds_median,
         peak_memory_bytes=times.peak_memory_bytes,

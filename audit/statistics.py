@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import beta
+from scipy.stats import beta, binom
 
 from audit.score import TimeRatio
 
@@ -45,6 +45,16 @@ def share_interval(
     low = float(beta.ppf(tail, successes, failures + 1)) if successes else 0.0
     high = float(beta.ppf(1 - tail, successes + 1, failures)) if failures else 1.0
     return low, high
+
+
+def mcnemar(lost: int, won: int) -> float:
+    """How often pairs that change by chance alone are split so unevenly, or more so.
+
+    McNemar's test ("Note on the sampling error of the difference between correlated proportions or
+    percentages", Psychometrika 12(2), 1947) in its exact form: of the pairs that changed, each goes
+    either way like a coin. Two-sided; 1 where none changed.
+    """
+    return min(1.0, 2 * float(binom.cdf(min(lost, won), lost + won, 0.5)))
 
 
 def time_ratio(

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from audit.articles_table import articles, bare_table
 from audit.changes import short_name
+from audit.prompt_evidence import CAVEAT, any_judged, bounds, of_judged
 from audit.score import AXES, Audit, Axis, AxisVerdict, Score
 from audit.units import counted, drift_words, gigabytes, percent, seconds
 from core.optimization import Configuration
@@ -21,14 +22,17 @@ FEW_AXES = 4
 
 
 def tables(audit: Audit) -> tuple[Table, ...]:
-    """All configurations; the axes that somebody tried; the answers; beside whose figures."""
+    """All configurations; the axes that somebody tried; prompts, where they were judged; the
+    answers; beside whose figures."""
     baseline = next(
         (row.configuration for row in audit.scores if row.key == audit.baseline), Configuration()
     )
     names = {row.key: short_name(row.configuration, baseline) for row in audit.scores}
     tried = [axis for axis in AXES if any(_said(row, axis) for row in audit.scores)]
     axes = (_agreement(audit, names, tried),) if tried else ()
-    return (_configurations(audit, names), *axes, _answers(audit, names), *articles(audit))
+    prompts = (_prompts(audit, names),) if any_judged(audit) else ()
+    told = (_configurations(audit, names), *axes, *prompts)
+    return (*told, _answers(audit, names), *articles(audit))
 
 
 def _keep_names_whole(table: Table, names: Names) -> None:
@@ -92,6 +96,27 @@ def _cell(verdict: AxisVerdict | None, narrow: bool) -> str:
         return word.replace("-", "-\n")
     agree, between = verdict.trials - verdict.failures, "\n" if narrow else " "
     return f"{word}{between}{agree}/{verdict.trials}\n≤ {percent(verdict.p_upper95)}"
+
+
+def _prompts(audit: Audit, names: Names) -> Table:
+    columns = ("configuration", "pictures", "95 %", "baseline", "lost", "won")
+    table = bare_table("Follows its prompt", *columns)
+    for row in audit.scores:
+        if not row.available:
+            continue
+        if (found := row.prompt_followed) is None:
+            table.add_row(_name(row, names), Text(f"not judged: {row.prompt_unjudged}"))
+            continue
+        beside = found.beside_baseline
+        counts = (
+            (f"{beside.baseline_followed} of {beside.pairs}", str(beside.lost), str(beside.won))
+            if beside
+            else ()
+        )
+        table.add_row(_name(row, names), *map(Text, (of_judged(found), bounds(found), *counts)))
+    _keep_names_whole(table, names)
+    table.caption = Text(CAVEAT)
+    return table
 
 
 def _answers(audit: Audit, names: Names) -> Table:

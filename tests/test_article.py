@@ -291,6 +291,11 @@ def test_every_door_shows_tables_deviations_and_claims(audit: Audit) -> None:
         words = " ".join(spaced.split())
         for piece in ("35.1 s", "Negative guidance minimum sigma", "Size: 128 × 128 px", "refuted"):
             assert piece in words, piece
+    judged = next(row.prompt_followed for row in audit.scores if row.key == audit.baseline)
+    assert judged is not None
+    for text in (page, told, shown):
+        assert "prompt" in text
+        assert f"{judged.followed} of 1" in text, "its prompts are the shipped judge's words"
     made = json.loads(json.dumps(document(audit)))
     assert made["published"]["machine"].startswith("NVIDIA GeForce RTX 4090")
     assert made["deviations"] == list(audit.deviations)

@@ -159,6 +159,7 @@ def test_an_audit_stops_goes_on_and_needs_no_tab(visit: Visit, app: App, chromiu
     expect(page.locator("#scores tbody tr")).to_have_count(4)
     expect(page.locator("#status [data-state=complete]")).to_be_visible(timeout=600_000)
     expect(page.locator("#plot")).to_be_visible()
+    expect(page.locator("#scores thead")).to_contain_text("Follows its prompt")
     page.locator("#scores button").last.click()
     expect(page.locator("#row .sp-compare img").first).to_be_visible()
     with page.expect_download() as downloading:
@@ -169,6 +170,7 @@ def test_an_audit_stops_goes_on_and_needs_no_tab(visit: Visit, app: App, chromiu
         page.locator("#record").click()
     record = json.loads(Path(downloading.value.path()).read_text(encoding="utf-8"))
     assert record["complete"]
+    assert [row["prompt_followed"]["of"] for row in record["scores"]] == [2] * 4
     assert address.endswith(record["audit_id"])
 
 

@@ -135,7 +135,9 @@ def test_a_model_without_a_judge_has_none(tmp_path: Path) -> None:
 
 def test_a_stored_judge_is_read_with_its_words(tmp_path: Path) -> None:
     stored(tmp_path)
+    random = torch.get_rng_state()
     judge = load_judge(tmp_path)
+    assert torch.equal(torch.get_rng_state(), random), "an audit's process draws nothing"
     assert judge is not None
     assert judge.words == WORDS
     assert len(judge.seen(picture((40, 80, 5, 45, RED)), 2)) == 2
@@ -151,6 +153,7 @@ FIGURES = {aspect: {"right": 100, "of": 100} for aspect in ASPECTS}
         ({"figures": FIGURES | {"tint": {"right": 94, "of": 100}}}, "right too seldom at: tint"),
         ({"figures": {}}, "right too seldom at: object, style"),
         ({"words": {}}, "cannot be read"),
+        ({"words": asdict(replace(WORDS, tints=()))}, "no words of some kind"),
         ({"words": asdict(replace(WORDS, objects=("disc",)))}, "weights of another shape"),
     ],
 )

@@ -4,12 +4,14 @@ from html import escape
 
 from audit.claims import CLAIM_MEANINGS, ClaimVerdict, JudgedClaim, shown_claims
 from audit.evidence import agreements
+from audit.prompt_evidence import HEADING, any_judged, exchanged, of_judged
 from audit.score import Audit, Score
 from audit.side_by_side import SideRow, SideTable, side_by_side
 from audit.units import counted, gigabytes, interval, ratio
 from webapp.words import Tone, chip, drift_chip
 
 HEADINGS = ("Option", "Theirs, one run", "Ours", "Agrees with itself", "Drift")
+WITH_PROMPTS = (*HEADINGS, HEADING)
 CLAIM_TONES: dict[ClaimVerdict, Tone] = {
     "confirmed": "good",
     "refuted": "bad",
@@ -36,7 +38,8 @@ def _beside(audit: Audit) -> str:
 
 
 def _table(audit: Audit, side: SideTable) -> str:
-    headings = "".join(f'<th scope="col">{heading}</th>' for heading in HEADINGS)
+    columns = WITH_PROMPTS if any_judged(audit) else HEADINGS
+    headings = "".join(f'<th scope="col">{heading}</th>' for heading in columns)
     rows = "".join(_row(audit, row) for row in side.rows)
     return (
         f'<h3 class="sp-title">{escape(side.title)}</h3><div class="sp-scroll">'
@@ -50,10 +53,13 @@ def _row(audit: Audit, row: SideRow) -> str:
         f"{ratio(row.their_ratio)}"
         f'<div class="sp-note sp-figures">{row.theirs.seconds:g} s, {row.theirs.peak_gb:g} GB</div>'
     )
-    cells = (escape(row.theirs.label), theirs, *_ours(audit, row.ours))
+    cells = [escape(row.theirs.label), theirs, *_ours(audit, row.ours)]
+    if any_judged(audit):
+        cells.append(_prompts(row.ours))
     tds = "".join(
         f'<td data-label="{heading}"><div>{cell}</div></td>'
-        for heading, cell in zip(HEADINGS, cells, strict=True)
+        # The last heading is there only where the audit's pictures were judged.
+        for heading, cell in zip(WITH_PROMPTS, cells, strict=False)
     )
     return f"<tr>{tds}</tr>"
 
@@ -77,6 +83,16 @@ def _ours(audit: Audit, score: Score | None) -> tuple[str, str, str]:
         f'<span class="sp-note">{agrees}</span>',
         drift_chip(score.drift),
     )
+
+
+def _prompts(score: Score | None) -> str:
+    if score is None or not score.available:
+        return ""
+    found = score.prompt_followed
+    if found is None:
+        return chip("not judged", "quiet", score.prompt_unjudged)
+    changed = f'<div class="sp-note">{text}</div>' if (text := exchanged(found)) else ""
+    return f'<span class="sp-figures">{of_judged(found)}</span>{changed}'
 
 
 def _claims(judged: tuple[JudgedClaim, ...]) -> str:

@@ -1,9 +1,11 @@
 """An audit's rows as a table and as a picture: what repeats, what drifts, what it costs."""
 
+from collections.abc import Sequence
 from html import escape
 
 from audit.changes import short_name
 from audit.plots import NARROW, WIDE, speed_against_drift
+from audit.prompt_evidence import CAVEAT, HEADING, any_judged, bounds, exchanged, of_judged
 from audit.score import Audit, Score
 from audit.units import counted, gigabytes, interval, similarity
 from core.optimization import Configuration
@@ -11,7 +13,9 @@ from webapp.heat_map import heat_map
 from webapp.run_card import EFFECT_WORDS
 from webapp.words import chip, drift_chip, placebo_of, repeats_chips, setting, speed_chip
 
-HEADINGS = ("Setting", "Repeats bit for bit", "Drift from the baseline", "Time", "Memory")
+_PROMPT = 3
+"""Which column says how many pictures follow their prompt, in audits where somebody judged that."""
+_HEADINGS = ("Setting", "Repeats bit for bit", "Drift from the baseline", HEADING, "Time", "Memory")
 
 
 def names(audit: Audit) -> dict[str, str]:
@@ -34,13 +38,14 @@ def table(audit: Audit, picked: str = "") -> str:
     there = [score for score in audit.scores if score.available]
     rows = "".join(_row(audit, score, called[score.key], picked) for score in there)
     missing = [score for score in audit.scores if not score.available]
-    headings = "".join(f'<th scope="col">{heading}</th>' for heading in HEADINGS)
+    headings = "".join(f'<th scope="col">{heading}</th>' for heading in _shown(audit, _HEADINGS))
+    caveat = f'<p class="sp-hint">{CAVEAT}</p>' if any_judged(audit) else ""
     return (
         '<section class="sp-card"><h2 class="sp-title">What each setting costs here</h2>'
         '<p class="sp-hint">Pick a row to see its pictures and its evidence.</p>'
         f'<div class="sp-scroll"><table class="sp-table sp-stack" id="scores"><thead><tr>{headings}'
         f"</tr></thead><tbody>{rows}</tbody></table></div>"
-        f"{_unavailable(missing, called)}</section>"
+        f"{caveat}{_unavailable(missing, called)}</section>"
     )
 
 
@@ -88,12 +93,13 @@ def _row(audit: Audit, score: Score, name: str, picked: str) -> str:
         f'<button type="button">{setting(label)}</button> {beside}',
         repeats_chips(score),
         chip("the baseline", "mine") if is_baseline else _drift(score),
+        _prompts(score),
         "1" if is_baseline else _time(score, audit),
         "" if score.peak_memory_bytes is None else gigabytes(score.peak_memory_bytes),
     )
     tds = "".join(
         f'<td data-label="{heading}"><div>{cell}</div></td>'
-        for heading, cell in zip(HEADINGS, cells, strict=True)
+        for heading, cell in zip(_shown(audit, _HEADINGS), _shown(audit, cells), strict=True)
     )
     chosen = " sp-chosen" if which == picked else ""
     return (
@@ -109,6 +115,22 @@ def _drift(score: Score) -> str:
         f'{drift_chip(drift)}<div class="sp-note sp-figures">SSIM {similarity(drift.ssim_min)}, '
         f"worst tile {similarity(drift.ssim_worst_tile)}</div>"
     )
+
+
+def _shown(audit: Audit, cells: Sequence[str]) -> list[str]:
+    """Without the column about prompts where nothing would stand in it."""
+    return [cell for i, cell in enumerate(cells) if i != _PROMPT or any_judged(audit)]
+
+
+def _prompts(score: Score) -> str:
+    if (found := score.prompt_followed) is None:
+        return chip("not judged", "quiet", score.prompt_unjudged)
+    said = "".join(
+        f'<div class="sp-note sp-figures">{text}</div>'
+        for text in (bounds(found), exchanged(found))
+        if text
+    )
+    return f'<span class="sp-figures">{of_judged(found)}</span>{said}'
 
 
 def _time(score: Score, audit: Audit) -> str:

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import behaviour
 import figures
 from evaluate import ARM, FEW_STEPS, MEASUREMENTS
 from icons import NAMES, STYLES
@@ -99,6 +100,17 @@ def upscaler() -> str:
         f"{found['torch_bicubic_psnr_db']} dB (torch's). It was trained by `upscaler.py` on "
         f"{found['renders']} renders shrunk to half, not on pictures that the model drew."
     )
+
+
+def behaved() -> str:
+    """What an audit shows of the orders reported for real models, where one was looked at."""
+    file = POCKET / "evaluation" / behaviour.FILE
+    if not file.exists():
+        return "No audit of these weights was looked at yet."
+    found = read(file, "behaviour.py")
+    if found["weights"] != digest(POCKET):
+        sys.exit(f"{file.name} is of other weights: run behaviour.py on an audit of these")
+    return behaviour.text(found)
 
 
 def gates(document: dict[str, Any]) -> str:
@@ -212,6 +224,7 @@ def filled(
         calibration=figures.calibration(document),
         verdicts=figures.words(document),
         gates=gates(document),
+        behaviour=behaved(),
         grid_seed=results["grid"]["seed"],
         prompts="\n".join(f"{index}. {prompt}" for index, prompt in enumerate(GRID, 1)),
         columns=COLUMNS,
