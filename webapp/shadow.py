@@ -67,6 +67,11 @@ class Shadow:
     def _needed(self) -> bool:
         return self._jobs.busy or self._audits.running is not None
 
+    def _somebody_waits(self) -> bool:
+        """For the device, or for the server to end."""
+        waiting = self._jobs.census()["waiting"] > 0
+        return waiting or self._audits.running is not None or not self._jobs.open
+
     def _one(self) -> bool:
         """Look after one picture; False where none is left."""
         since = datetime.now(UTC) - RECENT
@@ -87,7 +92,7 @@ class Shadow:
         except QueueFull:
             return None
         while ticket is not None and not ticket.closed:
-            if self._end.is_set() or self._jobs.census()["waiting"] or self._audits.running:
+            if self._end.is_set() or self._somebody_waits():
                 self._jobs.cancel(job.id, OWNER)
             time.sleep(_LOOK)
             ticket = self._jobs.look(job.id)
