@@ -43,7 +43,9 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     assert "http://127.0.0.1:7860/" in example
     locations = example.replace(":7860/", f":{server.port}/")
     (folder / "nginx.conf").write_text(
-        f"daemon off; pid {folder}/nginx.pid; error_log {log};\n"
+        # Started by root nginx would become somebody else, who may not write here.
+        f"{'user root; ' if os.geteuid() == 0 else ''}daemon off;\n"
+        f"pid {folder}/nginx.pid; error_log {log};\n"
         "events {}\n"
         "http {\n"
         f"  access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;\n"
