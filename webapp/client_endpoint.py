@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 from gradio.data_classes import FileData
+from gradio.events import api
 from pydantic import TypeAdapter
 from starlette.concurrency import run_in_threadpool
 
@@ -27,7 +28,7 @@ def client_endpoint(services: Services) -> None:
     """Offer `/generate` with the fields of an order. Called inside a `gr.Blocks`.
 
     It yields the job as JSON whenever it moves on; the last one has `files`, which the client
-    downloads. A client that cancels, or goes away, cancels its job.
+    downloads. A client that cancels cancels its job.
     """
 
     async def generate(request: gr.Request, *values: Any) -> AsyncIterator[dict[str, Any]]:
@@ -38,7 +39,8 @@ def client_endpoint(services: Services) -> None:
                 "digits in lower case of your own choosing.",
                 print_exception=False,
             )
-        root_path = request.request.scope.get("root_path", "")
+        asked = request.request
+        root_path = "" if asked is None else asked.scope.get("root_path", "")
         jobs = OwnJobs(services=services, address=f"{root_path}{MOUNT}/jobs")
         try:
             order = read_fields(dict(zip(Order.model_fields, values, strict=True)))
@@ -75,7 +77,7 @@ def client_endpoint(services: Services) -> None:
         [asker, *fields], return_annotation=dict[str, Any]
     )
     generate.__annotations__ = {one.name: one.annotation for one in (asker, *fields)}
-    gr.api(generate, api_name=NAME, api_description=_DESCRIPTION, concurrency_limit=None)
+    api(generate, api_name=NAME, api_description=_DESCRIPTION, concurrency_limit=None)
 
 
 _DESCRIPTION = "Make a batch of pictures; yields the job as it moves on, and its files at the end."

@@ -24,6 +24,7 @@ class Journal:
             reason=ticket.reason,
             waited_seconds=round(ticket.waited, 3),
             seconds=round(ticket.seconds, 3),
+            attempt=1 if ticket.run is None else ticket.run.attempt,
             pictures=len(ticket.job.requests),
             width=first.width,
             height=first.height,
