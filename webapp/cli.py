@@ -24,11 +24,11 @@ def doctor(as_json: Json = False) -> None:
     from core.optimizations import OPTIMIZATIONS, availability
     from core.platforms import detect
 
-    platform = detect()
+    platform, shipped = detect(), places(None).shipped_model
     hardware = in_words(platform, look(platform))
     rows = []
     for optimization in OPTIMIZATIONS:
-        why_not = availability(optimization, platform)
+        why_not = availability(optimization, platform, shipped)
         rows.append(
             {
                 "slot": optimization.slot,

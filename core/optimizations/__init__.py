@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -143,9 +144,17 @@ def chosen(configuration: Configuration) -> tuple[tuple[Optimization, float | No
     return tuple(found)
 
 
-def availability(optimization: Optimization, platform: Platform) -> str | None:
-    """None where a real call on the platform's device and in its dtype succeeded, else why not."""
+def availability(
+    optimization: Optimization, platform: Platform, model: Path | None = None
+) -> str | None:
+    """None where a real call on the platform's device and in its dtype succeeded, else why not.
+
+    What a model must ship is looked for in its folder, where one is given.
+    """
     if reason := platform.why_not(optimization.needs):
+        return reason
+    looked_for = model is not None and optimization.lacks is not None
+    if looked_for and (reason := optimization.lacks(model)):
         return reason
     if optimization.probe is not None:
         try:
