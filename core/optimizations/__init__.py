@@ -153,9 +153,8 @@ def availability(
     """
     if reason := platform.why_not(optimization.needs):
         return reason
-    looked_for = model is not None and optimization.lacks is not None
-    if looked_for and (reason := optimization.lacks(model)):
-        return reason
+    if optimization.lacks is not None and model is not None and (why := optimization.lacks(model)):
+        return why
     if optimization.probe is not None:
         try:
             optimization.probe(torch.device(platform.device), getattr(torch, platform.dtype))
