@@ -57,7 +57,7 @@ class PictureForm:
             self.advanced = AdvancedForm(services.model)
         with gr.Accordion("Settings from a picture", open=False, elem_classes="sp-accordion"):
             self.picture = gr.File(
-                label="Drop a picture in: ours, or one with AUTOMATIC1111's text",
+                label="Drop a picture in: ours, or another program's",
                 file_types=list(FORMATS),
                 type="filepath",
                 height=120,

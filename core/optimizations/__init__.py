@@ -153,13 +153,13 @@ def availability(
     """
     if reason := platform.why_not(optimization.needs):
         return reason
-    if optimization.lacks is not None and model is not None and (why := optimization.lacks(model)):
-        return why
     if optimization.probe is not None:
         try:
             optimization.probe(torch.device(platform.device), getattr(torch, platform.dtype))
         except Exception as error:
             return one_sentence(error)
+    if optimization.lacks is not None and model is not None:
+        return optimization.lacks(model)
     return None
 
 
