@@ -286,7 +286,8 @@ def test_what_invokeai_has_and_we_have_not_is_listed() -> None:
 SDNEXT = (
     "a cat\nNegative prompt: dog\nSteps: 20, Size: 128x128, Sampler: Euler a, Seed: 7, "
     "CFG scale: 6, Clip skip: 2, App: SD.Next, Version: 0c7038e, "
-    "Pipeline: StableDiffusionPipeline, Operations: txt2img, Model: v1-5, Model hash: 6ce0161689, ToMe: 0.3, Sampler sigma: karras, "
+    "Pipeline: StableDiffusionPipeline, Operations: txt2img, "
+    "Model: v1-5, Model hash: 6ce0161689, ToMe: 0.3, Sampler sigma: karras, "
     "Variation seed: 3, Variation strength: 0.25"
 )
 
