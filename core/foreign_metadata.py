@@ -125,7 +125,14 @@ def _sdnext(texts: Texts, model: Model) -> Taken:
     # Its default; another choice is not written.
     pairs["RNG"] = "GPU"
     taken = from_parameters(replace(parameters, pairs=pairs), model, exact=True)
-    return replace(taken, program=f"{SDNEXT} {version}".strip())
+    # It draws nothing when it merges, as A1111.
+    merging = taken.settings.get("token-merging", "").replace("seeded", "fixed")
+    return replace(
+        taken,
+        settings={**taken.settings, "token-merging": merging} if merging else taken.settings,
+        remarks=tuple(r for r in taken.remarks if not r.sentence.endswith("seeded is taken")),
+        program=f"{SDNEXT} {version}".strip(),
+    )
 
 
 def _invokeai(texts: Texts, model: Model) -> Taken:

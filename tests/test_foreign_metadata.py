@@ -298,9 +298,9 @@ def test_sdnexts_own_keys_are_understood(tmp_path: Path) -> None:
     asked = found.request
     assert (asked.sampler, asked.schedule, asked.clip_skip) == ("Euler a", "Karras", 2)
     assert (asked.variation_seed, asked.variation_strength) == (3, 0.25)
-    assert found.settings == {"token-merging": "seeded:0.3"}
+    assert found.settings == {"token-merging": "fixed:0.3"}
     assert found.program == "SD.Next 0c7038e"
-    assert said(found).keys() == {"RNG", "Token merging ratio", "Model"}
+    assert said(found).keys() == {"RNG", "Model"}
     assert wrote(picture(chunks).texts) == "SD.Next"
     _, sampler = theirs(chunks, tmp_path)
     assert (sampler.name, int(sampler.parameters["seed"])) == (asked.sampler, asked.seed)
