@@ -76,17 +76,23 @@ def _effects(receipt: Receipt, run: Run) -> Iterator[tuple[str, str, str]]:
 
 
 def _acted(effect: SlotEffect) -> tuple[object, ...]:
-    return effect.effect, effect.counts, effect.operators
+    return effect.effect, effect.counts, effect.operators, effect.weights_sha256
 
 
 def _told(made: SlotEffect, again: SlotEffect) -> tuple[str, str]:
     if made.effect != again.effect:
         return made.effect, again.effect
+    if made.weights_sha256 != again.weights_sha256:
+        return _weights(made), _weights(again)
     for then, here in ((made.operators, again.operators), (made.counts, again.counts)):
         for name in sorted({*then, *here}):
             if then.get(name, 0) != here.get(name, 0):
                 return f"{name} × {then.get(name, 0):g}", f"{name} × {here.get(name, 0):g}"
     return made.effect, again.effect
+
+
+def _weights(effect: SlotEffect) -> str:
+    return f"weights {effect.weights_sha256[:12] or 'that were not recorded'}"
 
 
 def _came(process: str) -> str:

@@ -91,7 +91,7 @@ def load_plan(
         summary=file.summary,
         baseline=baseline,
         candidates=candidates,
-        skipped={c.key: reason for c in candidates if (reason := why_not(c, platform))},
+        skipped={c.key: reason for c in candidates if (reason := why_not(c, platform, model))},
         requests=requests,
         calls=file.clusters.calls,
         exec_clusters=file.clusters.exec_clusters,
@@ -110,9 +110,10 @@ def load_plan(
     )
 
 
-def why_not(configuration: Configuration, platform: Platform) -> str | None:
-    """The first reason why this platform cannot do a configuration, or None where it can."""
-    reasons = (availability(option, platform) for option, _ in chosen(configuration))
+def why_not(configuration: Configuration, platform: Platform, model: Model) -> str | None:
+    """The first reason why this platform cannot do a configuration with this model, or None where
+    it can."""
+    reasons = (availability(option, platform, model.path) for option, _ in chosen(configuration))
     return next((reason for reason in reasons if reason), None)
 
 

@@ -29,7 +29,7 @@ def rerun_job(receipt: Receipt, models: Sequence[Model], platform: Platform) -> 
     return Job(
         id=uuid.uuid4().hex,
         requests=requests,
-        configuration=_configuration(receipt, platform),
+        configuration=_configuration(receipt, platform, model),
         conditions=_conditions(receipt, platform),
     )
 
@@ -46,11 +46,12 @@ def _model(receipt: Receipt, models: Sequence[Model]) -> Model:
     )
 
 
-def _configuration(receipt: Receipt, platform: Platform) -> Configuration:
+def _configuration(receipt: Receipt, platform: Platform, model: Model) -> Configuration:
     settings = receipt.configuration.as_dict()
     full = configure(settings, platform)
     for option, _ in chosen(full):
-        if option.slot in settings and (why_not := availability(option, platform)):
+        why_not = availability(option, platform, model.path)
+        if option.slot in settings and why_not:
             raise ValueError(
                 f"The picture was made with {option.slot}={settings[option.slot]}, which cannot "
                 f"run here: {why_not}."

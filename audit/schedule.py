@@ -11,7 +11,9 @@ from audit.applicability import not_applicable
 from audit.plan import Plan, PlannedRun, Role
 from audit.sessions import session_rounds, sessions
 from core.instruction_sets import smaller
+from core.models import native_size, size_step
 from core.optimization import Configuration
+from core.optimizations.resolution import first_size
 from core.platforms import Platform
 from core.request import Conditions, Job, ProcessKind, Request
 
@@ -160,11 +162,20 @@ def _controls(plan: Plan, maker: "_Maker", request: Request) -> Iterator[Group]:
     if "ulp-nudge" in plan.controls:
         # An element that every latent of this picture size has, whatever the VAE's factor (≤ 8).
         seed = f"{plan.order_seed} nudge {maker.cluster}"
-        nudge = random.Random(seed).randrange(4 * (request.width // 8) * (request.height // 8))
+        width, height = _initial_size(plan, request)
+        nudge = random.Random(seed).randrange(4 * (width // 8) * (height // 8))
         yield (maker.run("ulp-nudge", "ulp-nudge", (request,), nudge=nudge),)
     if "other-seed" in plan.controls:
         other = replace(request, seed=request.seed + OTHER_SEED)
         yield (maker.run("other-seed", "other-seed", (other,)),)
+
+
+def _initial_size(plan: Plan, request: Request) -> tuple[int, int]:
+    """The size that the baseline's initial latents belong to: two passes begin with a small one."""
+    size = (request.width, request.height)
+    if plan.baseline.get("two-pass") == "off":
+        return size
+    return first_size(size, native_size(request.model), size_step(request.model)) or size
 
 
 def _other_work(plan: Plan, maker: "_Maker") -> PlannedRun:

@@ -4,13 +4,13 @@ import re
 from dataclasses import dataclass, field, replace
 
 from core.models import native_size, size_step
+from core.optimizations.enlarging import UPSCALERS
 from core.optimizations.resolution import STRENGTH, first_size, refining_steps
 from core.receipt import MOST_SIDE
 from core.request import Request
 from core.takeover import Remark
 
-_UPSCALERS = {"Latent": "latent", "Latent (nearest)": "latent-nearest", "Lanczos": "lanczos"}
-"""Theirs that are ours."""
+_UPSCALERS = {upscaler.infotext: upscaler.name for upscaler in UPSCALERS}
 _KEYS = ("Hires upscaler", "Hires upscale", "Hires resize", "Hires steps", "Denoising strength")
 _SIZE = re.compile(r"(\d{1,5})x(\d{1,5})")
 

@@ -9,6 +9,7 @@ import json
 
 from core import __version__
 from core.optimization import Configuration
+from core.optimizations.enlarging import UPSCALERS
 from core.receipt import anonymous
 from core.request import Request
 from core.run import Effective
@@ -17,8 +18,7 @@ from core.schedules import AUTOMATIC, KARRAS
 
 KEY = "parameters"
 """What the text is called in a PNG."""
-_UPSCALERS = {"latent": "Latent", "latent-nearest": "Latent (nearest)", "lanczos": "Lanczos"}
-"""Their names for the ways in which a first pass is enlarged."""
+_UPSCALERS = {upscaler.name: upscaler.infotext for upscaler in UPSCALERS}
 
 
 def infotext(request: Request, configuration: Configuration, effective: Effective) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from core import samplers, schedules
 from core.hires_reading import TwoPasses, two_passes
-from core.infotext_parsing import parse
+from core.infotext_parsing import Parameters, parse
 from core.models import native_size, size_step, text_layers
 from core.noise import SOURCES
 from core.optimizations.guidance import MINIMUM_SIGMA
@@ -55,6 +55,7 @@ _WHY = (
     ("Refiner", "one model makes the whole picture here"),
     ("Eta", "samplers add their usual amount of noise here"),
     ("Sigma", "samplers add their usual amount of noise here"),
+    ("Node", "nodes of another program do not run here"),
     ("Skip Early CFG", "guidance is left out near the end alone here"),
 )
 """Beginnings of keys that are known and have no equal here."""
@@ -63,7 +64,14 @@ _WHY = (
 def from_infotext(text: str, model: Model) -> Taken:
     """What the text says that has an equal here. Raises ValueError where it is no such text."""
     parameters = parse(text)
-    reading = _Reading(parameters.pairs, model)
+    ours = parameters.pairs.get("Version", "").startswith(_OURS)
+    return from_parameters(parameters, model, exact=ours)
+
+
+def from_parameters(parameters: Parameters, model: Model, *, exact: bool) -> Taken:
+    """The same from a text's parts. `exact`: they mean what they mean here, and not what they mean
+    to A1111; what is not said is what is usual here."""
+    reading = _Reading(parameters.pairs, model, exact)
     sampler, schedule = reading.sampler()
     request = Request(
         prompt=reading.prompt("Prompt", parameters.prompt),
@@ -90,12 +98,12 @@ def from_infotext(text: str, model: Model) -> Taken:
 class _Reading:
     """The pairs of one text, each taken out by who understands it, and the remarks on the way."""
 
-    def __init__(self, pairs: dict[str, str], model: Model) -> None:
+    def __init__(self, pairs: dict[str, str], model: Model, exact: bool) -> None:
         self._pairs = dict(pairs)
         self._model = model
         self.remarks: list[Remark] = []
         self.version = pairs.get("Version", "")
-        self._ours = self.version.startswith(_OURS)
+        self._ours = exact
 
     def prompt(self, key: str, text: str) -> str:
         for tag in _EXTRA_NETWORK.findall(text):

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ Prepare = Callable[["StableDiffusionPipeline", "float | None"], None]
 Place = Callable[["StableDiffusionPipeline", "torch.device"], None]
 Surround = Callable[["float | None"], AbstractContextManager[None]]
 Probe = Callable[["torch.device", "torch.dtype"], None]
+Lacks = Callable[[Path], "str | None"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,7 @@ class Optimization:
 
     - `needs`: capabilities of `core.platforms.Platform` it cannot work without.
     - `probe`: one small real call on the device and dtype; raises with the reason it cannot work.
+    - `lacks`: why a model, by its folder, has not what it takes; None where it has.
     - `load`: keyword arguments it passes to loading the pipeline.
     - `prepare`: what cannot be undone (compile, class swaps); gives the pipeline an entry of its
       own in the pool.
@@ -73,6 +76,7 @@ class Optimization:
     parameter: Parameter | None = None
     needs: frozenset[str] = frozenset()
     probe: Probe | None = None
+    lacks: Lacks | None = None
     load: Mapping[str, Any] = field(default_factory=dict)
     prepare: Prepare | None = None
     place: Place | None = None

@@ -6,8 +6,8 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +27,9 @@ MOST_BYTES = 64 * 10**6
 MOST_PIXELS = 2**24
 RECEIPT = "seedproof"
 """What our receipt is called in a PNG."""
+
+FOREIGN = ("prompt", "workflow", "invokeai_metadata", "sd-metadata", "Dream")
+"""What ComfyUI and InvokeAI call theirs in a PNG."""
 
 _JPEG_QUALITY = 95
 _USER_COMMENT = 0x9286
@@ -50,6 +53,8 @@ class Texts:
     """AUTOMATIC1111's."""
     receipt: str = ""
     """Ours, as `core.receipt.dump` gives it: ASCII."""
+    foreign: Mapping[str, str] = field(default_factory=dict)
+    """Other programs' own texts in a PNG that was read, by their names there; never written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +179,11 @@ def _texts(image: Image.Image) -> Texts:
     if image.format == "PNG":
         # Asked after loading: chunks may follow the pixels.
         found = getattr(image, "text", {})
-        return Texts(infotext=str(found.get(KEY, "")), receipt=str(found.get(RECEIPT, "")))
+        return Texts(
+            infotext=str(found.get(KEY, "")),
+            receipt=str(found.get(RECEIPT, "")),
+            foreign={key: str(found[key]) for key in FOREIGN if key in found},
+        )
     comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(_USER_COMMENT, b"")
     infotext = ""
     if isinstance(comment, bytes) and comment.startswith(_UNICODE):

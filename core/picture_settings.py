@@ -1,8 +1,9 @@
-"""The settings that a picture carries, taken over: from our receipt, or from A1111's text."""
+"""The settings that a picture carries, taken over: from our receipt, or another
+program's words."""
 
 from dataclasses import replace
 
-from core.infotext_reading import from_infotext
+from core.foreign_metadata import read_metadata, wrote
 from core.picture_file import PictureFile
 from core.receipt import load
 from core.request import Model
@@ -17,11 +18,11 @@ def take_over(file: PictureFile, name: str, model: Model) -> Taken:
     """
     if file.texts.receipt:
         return _from_receipt(file.texts.receipt, model)
-    if file.texts.infotext:
-        return from_infotext(file.texts.infotext, model)
+    if wrote(file.texts):
+        return read_metadata(file.texts, model)
     raise ValueError(
-        f"{name} carries no settings: neither a receipt of Seedproof nor the text that "
-        "AUTOMATIC1111 writes."
+        f"{name} carries no settings: neither a receipt of Seedproof nor what AUTOMATIC1111, "
+        "Forge, SD.Next, ComfyUI, InvokeAI or Fooocus write; diffusers writes nothing."
     )
 
 

@@ -38,6 +38,7 @@ class SlotRecord:
         self.requested = requested
         self.counts: Counter[str] = Counter()
         self.operators: Counter[str] = Counter()
+        self.weights_sha256 = ""
         self._effect: Effect = "none"
         self._reason = "nothing in this run recorded that the setting acted"
 
@@ -59,6 +60,7 @@ class SlotRecord:
             effect=self._effect,
             counts={name: float(n) for name, n in sorted(self.counts.items())},
             operators=dict(sorted(self.operators.items())),
+            weights_sha256=self.weights_sha256,
             reason=self._reason,
         )
 

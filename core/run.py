@@ -44,6 +44,9 @@ class SlotEffect:
     """What the decision rests on: calls, tokens in and out, steps skipped, …"""
     operators: dict[str, int] = field(default_factory=dict)
     """torch operators seen inside the setting's own calls, by name."""
+    weights_sha256: str = ""
+    """Of the file whose weights the setting computed with beside the model's own; empty where
+    there was none."""
     reason: str = ""
     """One sentence, always present when the effect is not `applied`."""
 

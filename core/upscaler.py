@@ -42,20 +42,23 @@ def load_upscaler(weights: bytes) -> Upscaler:
 
     Raises ValueError, one sentence, where they are not this network's.
     """
-    upscaler = Upscaler()
+    # On no device, so that nothing is drawn for weights that are replaced at once.
+    with torch.device("meta"):
+        upscaler = Upscaler()
     try:
-        upscaler.load_state_dict(load(weights))
+        upscaler.load_state_dict(load(weights), assign=True)
     except (RuntimeError, SafetensorError) as error:
         raise ValueError("these are not the weights of a 2x upscaler of this version") from error
-    return upscaler.eval()
+    return upscaler.float().eval()
 
 
 def upscale(upscaler: Upscaler, picture: Image.Image) -> Image.Image:
-    """An RGB picture of twice the width and height, rounded to 255 levels."""
-    pixels = torch.from_numpy(np.array(picture.convert("RGB")))
+    """An RGB picture of twice the width and height, rounded to 255 levels; computed in float32
+    where the network lies."""
+    pixels = torch.from_numpy(np.array(picture.convert("RGB"))).to(upscaler.enter.weight.device)
     with torch.inference_mode():
         larger = upscaler(pixels.permute(2, 0, 1)[None].float() / 127.5 - 1)[0]
-    levels = ((larger + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    levels = ((larger + 1) * 127.5).round().clamp(0, 255).to("cpu", torch.uint8)
     return Image.fromarray(levels.permute(1, 2, 0).numpy())
 
 

@@ -5,8 +5,10 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 # As `webapp.waiting` has it. Read when torch loads its OpenMP, hence before the imports.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
@@ -19,10 +21,14 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
+from safetensors.torch import save
 from tokenizers import pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from core.optimizations import compilation
+from core.optimizations.enlarging import FOREIGN, SHIPPED
+from core.upscaler import Upscaler
+from tests import tiny_run
 
 
 def _tiny_tokenizer() -> CLIPTokenizer:
@@ -115,6 +121,60 @@ def fake_xformers(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     monkeypatch.setitem(sys.modules, "xformers", ModuleType("xformers"))
     monkeypatch.setitem(sys.modules, "xformers.ops", operators)
     return shapes
+
+
+@pytest.fixture
+def fake_spandrel(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """A spandrel that knows one architecture: every pixel becomes four by four, times the one
+    weight. It notes the shapes of the pictures it was given."""
+    shapes = []
+
+    class Descriptor(torch.nn.Module):
+        scale, input_channels, output_channels = 4, 3, 3
+
+        def __init__(self, gain: torch.Tensor) -> None:
+            super().__init__()
+            self.gain = torch.nn.Parameter(gain)
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            shapes.append(tuple(image.shape))
+            return torch.nn.functional.interpolate(image * self.gain, scale_factor=4)
+
+    class ModelLoader:
+        def __init__(self, device: torch.device) -> None:
+            self.device = device
+
+        def load_from_state_dict(self, weights: dict[str, torch.Tensor]) -> Descriptor:
+            return Descriptor(weights["gain"]).to(self.device)
+
+    package: Any = ModuleType("spandrel")
+    package.ModelLoader = ModelLoader
+    monkeypatch.setitem(sys.modules, "spandrel", package)
+    return shapes
+
+
+@pytest.fixture(scope="session")
+def upscaler_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a model's folder has where it ships upscalers: ours, with random weights, and one for
+    `fake_spandrel`."""
+    folder = tmp_path_factory.mktemp("with-upscalers")
+    (folder / SHIPPED).parent.mkdir()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(21)
+        network = Upscaler()
+        torch.nn.init.normal_(network.leave.weight, std=0.02)
+    halved = {name: part.half().contiguous() for name, part in network.state_dict().items()}
+    (folder / SHIPPED).write_bytes(save(halved))
+    (folder / FOREIGN).write_bytes(save({"gain": torch.tensor(0.9)}))
+    return folder
+
+
+@pytest.fixture
+def tiny_upscalers(
+    monkeypatch: pytest.MonkeyPatch, upscaler_folder: Path, fake_spandrel: list[tuple[int, ...]]
+) -> None:
+    """The model of `tests.tiny_run` ships them."""
+    monkeypatch.setattr(tiny_run, "MODEL", replace(tiny_run.MODEL, path=upscaler_folder))
 
 
 @pytest.fixture(scope="session")

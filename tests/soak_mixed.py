@@ -162,7 +162,11 @@ class Use:
     def _job(self) -> Job:
         settings = {}
         for slot in SLOTS:
-            can = [o for o in slot.options if availability(o, self.made.platform) is None]
+            can = [
+                o
+                for o in slot.options
+                if availability(o, self.made.platform, self.made.model.path) is None
+            ]
             if can and self.rng.random() < 0.3:
                 option = self.rng.choice(can)
                 settings[slot.name] = option.name

@@ -197,7 +197,7 @@ def test_a_prompt_that_is_not_done_here_is_plain_text(prompt: str, sentence: str
         ("Hires upscale: x, Hires upscaler: Latent", "", "has the model's own number of pixels"),
         ("Hires upscale: 1e9, Hires upscaler: Latent", "", "the model's own number of pixels"),
         ("Hires upscale: nan, Hires upscaler: Latent", "", "the model's own number of pixels"),
-        ("Hires upscale: 1.5, Hires upscaler: R-ESRGAN", "", "Lanczos to enlarge with here"),
+        ("Hires upscale: 1.5, Hires upscaler: R-ESRGAN", "", "2x, spandrel to enlarge with here"),
     ],
 )
 def test_a_hires_fix_becomes_two_passes(hires: str, value: str, sentence: str) -> None:

@@ -116,7 +116,7 @@ def state(pipeline: StableDiffusionPipeline) -> dict[str, Any]:
     }
 
 
-@pytest.mark.usefixtures("fake_xformers", "few_blocks")
+@pytest.mark.usefixtures("fake_xformers", "few_blocks", "tiny_upscalers")
 @every_option
 def test_an_option_records_that_it_was_applied(
     shared_pipeline: StableDiffusionPipeline, option: Optimization
@@ -137,7 +137,7 @@ def test_an_option_records_that_it_was_applied(
     assert bool(effect.operators) == (option.slot == "attention")
 
 
-@pytest.mark.usefixtures("fake_xformers", "few_blocks")
+@pytest.mark.usefixtures("fake_xformers", "few_blocks", "tiny_upscalers")
 @every_option
 def test_an_option_leaves_no_trace(
     shared_pipeline: StableDiffusionPipeline, option: Optimization
@@ -154,7 +154,7 @@ def test_an_option_leaves_no_trace(
         assert torch.equal(again.pixels, plain.pixels)
 
 
-@pytest.mark.usefixtures("fake_xformers", "few_blocks")
+@pytest.mark.usefixtures("fake_xformers", "few_blocks", "tiny_upscalers")
 @every_option
 def test_an_exception_leaves_no_trace(
     shared_pipeline: StableDiffusionPipeline, option: Optimization

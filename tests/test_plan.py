@@ -532,6 +532,26 @@ def test_nudges_lie_inside_the_latents_and_differ() -> None:
     assert all(nudge is not None and 0 <= nudge < 4 * 16 * 16 for nudge in nudges)
 
 
+def test_nudges_lie_inside_the_small_latents_where_the_baseline_has_two_passes(
+    tiny_model_path: Path,
+) -> None:
+    """At 256 px the small first pass has a quarter of the latents."""
+    model = resolve(str(tiny_model_path), Path("unused"))
+    requests = tuple(
+        replace(request, model=model, width=256, height=256, seed=seed)
+        for seed, request in enumerate(EVERYTHING.requests * 4)
+    )
+
+    def nudges(baseline: Configuration) -> list[int]:
+        plan = replace(EVERYTHING, baseline=baseline, requests=requests, axes={})
+        runs = (run for run in expand(plan, PLATFORM) if run.role == "ulp-nudge")
+        return [run.job.conditions.nudge or 0 for run in runs]
+
+    small = nudges(configure({"two-pass": "latent:0.5"}, PLATFORM))
+    assert len(set(small)) > 1
+    assert max(small) < 4 * 16 * 16 < max(nudges(BASELINE))
+
+
 def test_an_estimate_counts_what_is_left() -> None:
     runs = expand(EVERYTHING, PLATFORM)
     whole = estimate(runs)

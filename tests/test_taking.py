@@ -3,6 +3,7 @@
 # ruff: noqa: F401, F811, the fixture is imported by name and asked for by name
 
 import asyncio
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import gradio as gr
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from core.models import check
 from core.optimizations import SLOTS
@@ -42,6 +44,27 @@ def generate(services: Services) -> GeneratePage:
 def written(folder: Path, infotext: str = "") -> Path:
     path = folder / "theirs.png"
     path.write_bytes(encoded(Image.new("RGB", (64, 64)), "PNG", Texts(infotext=infotext)))
+    return path
+
+
+def graph(folder: Path, words: str, **chunks: str) -> Path:
+    """A picture of ComfyUI's, with what makes it."""
+    sampler = {"seed": 7, "steps": 12, "cfg": 6, "sampler_name": "heun", "scheduler": "karras"}
+    nodes = {
+        "1": {"class_type": "EmptyLatentImage", "inputs": {"width": 160, "height": 128}},
+        "2": {"class_type": "CLIPTextEncode", "inputs": {"text": words}},
+        "3": {
+            "class_type": "KSampler",
+            "inputs": {**sampler, "latent_image": ["1", 0], "positive": ["2", 0]},
+        },
+        "4": {"class_type": "SaveImage", "inputs": {"images": ["3", 0]}},
+        EVIL: {"class_type": EVIL, "inputs": {EVIL: EVIL}},
+    }
+    nodes["3"]["inputs"]["model"] = [EVIL, 0]
+    texts, path = PngInfo(), folder / "graph.png"
+    for key, text in {"prompt": json.dumps(nodes), **chunks}.items():
+        texts.add_text(key, text)
+    Image.new("RGB", (64, 64)).save(path, pnginfo=texts)
     return path
 
 
@@ -192,3 +215,34 @@ def test_another_programs_picture_tells_what_it_says_and_lacks(
     assert "12 steps of Heun" in card
     assert "min-sigma alternate:0.7" in card
     assert "both passes have the same settings here" in card
+
+
+def test_a_graph_fills_the_form_and_is_told_on_the_verify_page(
+    generate: GeneratePage, services: Services, page: VerifyPage, tmp_path: Path
+) -> None:
+    values, card = took(generate, graph(tmp_path, EVIL))
+    assert EVIL not in card
+    assert "The settings of ComfyUI are filled in." in card
+    assert "not its pixels" in card
+    asked = generate.form.job(*values).requests[0]
+    assert (asked.prompt, asked.sampler, asked.schedule, asked.seed) == (EVIL, "Heun", "Karras", 7)
+    card, verdict, kept, go = put_in(page, graph(tmp_path, EVIL))
+    assert (verdict, kept, go.interactive) == ("", "", False)
+    assert EVIL not in card
+    assert "12 steps of Heun" in card
+    assert "has the settings of ComfyUI" in card
+    assert "only its first picture begins from the seed&#x27;s own" in card
+    assert "nodes of another program do not run here" in card
+
+
+def test_a_damaged_graph_is_told_in_words_and_changes_nothing(
+    generate: GeneratePage, page: VerifyPage, tmp_path: Path
+) -> None:
+    path = graph(tmp_path, "x", prompt="{")
+    values, card = took(generate, path)
+    assert "The metadata of ComfyUI are damaged: they are not JSON." in card
+    assert all("update" in str(value) for value in values)
+    card, _, kept, go = put_in(page, path)
+    assert "no receipt of Seedproof" in card
+    assert "The metadata of ComfyUI are damaged: they are not JSON." in card
+    assert (kept, go.interactive) == ("", False)

@@ -16,7 +16,8 @@ from core import noise, samplers
 from core.diffusion import DiffusersEngine
 from core.models import resolve
 from core.optimizations import configure
-from core.optimizations.resolution import UPSCALERS, first_size, latent_sizes, refining_steps
+from core.optimizations.enlarging import UPSCALERS
+from core.optimizations.resolution import first_size, latent_sizes, refining_steps
 from core.picture_file import read
 from core.platforms import detect
 from core.receipt import load
@@ -204,7 +205,7 @@ def test_latents_are_enlarged_alike_on_both_sides_and_cropped_in_the_middle() ->
     pipeline: Any = SimpleNamespace(vae_scale_factor=8)
     latents = torch.arange(16 * 24.0).view(1, 1, 16, 24)
     nearest = next(u for u in UPSCALERS if u.name == "latent-nearest")
-    larger = nearest.enlarge(pipeline, latents, (320, 160))
+    larger = nearest.enlarge(pipeline, latents, (320, 160), None)
     rows = [int((row + 3) * 16 / 27) for row in range(20)]
     columns = [int(column * 24 / 40) for column in range(40)]
     assert torch.equal(larger[0, 0], latents[0, 0][rows][:, columns])

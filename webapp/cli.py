@@ -23,8 +23,8 @@ def doctor(as_json: Json = False) -> None:
     from core.platforms import detect
     from webapp.doctor import document
 
-    platform = detect()
-    found = document(platform)
+    platform, shipped = detect(), places(None).shipped_model
+    found = document(platform, shipped)
     if as_json:
         print_json(found)
         return

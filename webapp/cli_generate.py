@@ -69,7 +69,7 @@ def generate(
     platform = detect()
     configuration = configure({**taken.settings, **settings}, platform)
     for optimization, _ in chosen(configuration):
-        if why_not := availability(optimization, platform):
+        if why_not := availability(optimization, platform, taken.request.model.path):
             raise BadInput(f"{optimization.slot} {optimization.name} cannot run here: {why_not}.")
     requests = pictures(taken.request, batch_size * batch_count)
     check(requests[0])

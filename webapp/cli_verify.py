@@ -9,8 +9,9 @@ import typer
 from audit.score import DRIFT_VERDICTS
 from audit.verdicts import meaning, rank
 from core import picture_file
+from core.foreign_metadata import LACKS, wrote
 from core.models import resolve
-from core.picture_file import PictureFile
+from core.picture_file import PictureFile, Texts
 from core.receipt import Receipt, load
 from core.request import Following, Model, StepEvent
 from core.worker import open_worker
@@ -20,11 +21,6 @@ from webapp.terminal import BadInput, interruptible, print_json, say, tell
 if TYPE_CHECKING:
     from audit.verification import Verification
 
-FOREIGN = (
-    "has the settings text of AUTOMATIC1111's web UI (prompt, seed, steps …) and no receipt of "
-    "Seedproof: the text names no weights by their whole digest, no attention and no digests of "
-    "pixels, so there is nothing that a rerun could be held against."
-)
 BARE = "carries no receipt: only a picture that Seedproof made, with its metadata kept, has one."
 
 
@@ -61,7 +57,18 @@ def receipt_in(file: PictureFile, name: str) -> Receipt:
     """The file's receipt. Raises ValueError with one sentence where it has none of ours."""
     if file.texts.receipt:
         return load(file.texts.receipt)
-    raise ValueError(f"{name} {FOREIGN if file.texts.infotext else BARE}")
+    raise ValueError(f"{name} {unproved(file.texts)}")
+
+
+def unproved(texts: Texts) -> str:
+    """Why a picture without our receipt cannot be held against a rerun."""
+    program = wrote(texts)
+    if not program:
+        return BARE
+    return (
+        f"has the settings of {program} (prompt, seed, steps …) and no receipt of Seedproof: "
+        f"{LACKS[program]}, so there is nothing that a rerun could be held against."
+    )
 
 
 def _models(name: str, place: Places) -> list[Model]:

@@ -1,5 +1,6 @@
 """What this platform is and can do, as JSON: `seedproof doctor --json`, and the same over HTTP."""
 
+from pathlib import Path
 from typing import Any
 
 from core.hardware import in_words, look
@@ -7,8 +8,9 @@ from core.optimizations import OPTIMIZATIONS, SLOTS, availability
 from core.platforms import Platform
 
 
-def document(platform: Platform) -> dict[str, Any]:
-    """Tries every optimization on the device."""
+def document(platform: Platform, model: Path) -> dict[str, Any]:
+    """Tries every optimization on the device, and looks into this model's folder for what they
+    need of it."""
     return {
         "platform": platform,
         "hardware": in_words(platform, look(platform)),
@@ -16,7 +18,7 @@ def document(platform: Platform) -> dict[str, Any]:
             {
                 "slot": optimization.slot,
                 "name": optimization.name,
-                "available": (why_not := availability(optimization, platform)) is None,
+                "available": (why_not := availability(optimization, platform, model)) is None,
                 "why_not": why_not or "",
             }
             for optimization in OPTIMIZATIONS

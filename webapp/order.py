@@ -1,6 +1,7 @@
 """What a program asks for, and the job it becomes: the fields of `seedproof generate`."""
 
 import uuid
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -106,7 +107,7 @@ def job_of(order: Order, services: Services) -> Job:
     """A checked job. Tries options on the device. Raises ValueError with one sentence."""
     if not order.prompt.strip():
         raise ValueError("prompt is empty: write what the picture shows.")
-    configuration = runnable(order.configuration, services.platform)
+    configuration = runnable(order.configuration, services.platform, services.model.path)
     said = order.model_dump(exclude={"configuration", "batch_size"})
     requests = pictures(asked(None, services.model, said).request, order.batch_size)
     if requests[-1].seed > MOST_SEED or requests[-1].variation_seed > MOST_SEED:
@@ -118,11 +119,11 @@ def job_of(order: Order, services: Services) -> Job:
     return Job(id=uuid.uuid4().hex, requests=tuple(requests), configuration=configuration)
 
 
-def runnable(choices: dict[str, str], platform: Platform) -> Configuration:
-    """What can run here. Raises ValueError with one sentence."""
+def runnable(choices: dict[str, str], platform: Platform, model: Path) -> Configuration:
+    """What can run here, with what this model's folder has. Raises ValueError with one sentence."""
     configuration = configure(choices, platform)
     for option, _ in chosen(configuration):
-        if why_not := availability(option, platform):
+        if why_not := availability(option, platform, model):
             raise ValueError(
                 f"{option.slot} {option.name} cannot run here: {why_not}. Choose another."
             )

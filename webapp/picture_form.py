@@ -57,14 +57,18 @@ class PictureForm:
             self.advanced = AdvancedForm(services.model)
         with gr.Accordion("Settings from a picture", open=False, elem_classes="sp-accordion"):
             self.picture = gr.File(
-                label="Drop a picture in: ours, or one with AUTOMATIC1111's text",
+                label="Drop a picture in: ours, or another program's",
                 file_types=list(FORMATS),
                 type="filepath",
                 height=120,
                 elem_id="take",
             )
             self.taken = gr.HTML("", js_on_load=None, apply_default_css=False, elem_id="taken")
-        self.settings = SettingsForm(SLOTS, services.platform, availability)
+        self.settings = SettingsForm(
+            SLOTS,
+            services.platform,
+            lambda option, platform: availability(option, platform, services.model.path),
+        )
 
     def _prompt(self) -> None:
         examples = self._services.examples
@@ -194,7 +198,7 @@ class PictureForm:
         platform = self._services.platform
         configuration = configure(settings, platform)
         for option, _ in chosen(configuration):
-            if why_not := availability(option, platform):
+            if why_not := availability(option, platform, self._services.model.path):
                 raise ValueError(f"{option.name} cannot run here: {why_not}. Choose another.")
         return configuration
 

@@ -180,7 +180,7 @@ def _machine(services: Services, identify: Identify) -> APIRouter:
     """What the machine can do. It is tried once: a platform stays what it is."""
     router = APIRouter(tags=["machine"], responses=_errors(401))
     depends = [Depends(_owner(identify))]
-    found = functools.cache(lambda: doctor.document(services.platform))
+    found = functools.cache(lambda: doctor.document(services.platform, services.model.path))
 
     @router.get("/doctor", summary="This platform and its optimizations", dependencies=depends)
     def what_it_is() -> dict[str, Any]:

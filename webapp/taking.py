@@ -110,7 +110,7 @@ def _runnable(found: Taken, platform: Platform) -> Taken:
             remarks.append(Remark(key=slot, value=text, sentence=str(error).rstrip(".")))
             continue
         option = options.get((slot, value.partition(":")[0]))
-        why_not = availability(option, platform) if option else None
+        why_not = availability(option, platform, found.request.model.path) if option else None
         if why_not:
             remarks.append(Remark(key=slot, value=text, sentence=f"it cannot run here: {why_not}"))
         else:

@@ -13,7 +13,7 @@ from core.picture_file import PictureFile
 from core.receipt import Receipt
 from core.request import PromptSyntax, Request
 from core.takeover import Taken
-from webapp.cli_verify import FOREIGN
+from webapp.cli_verify import unproved
 from webapp.comparer import Pair, comparer
 from webapp.taking import remark_list
 from webapp.words import DRIFT_TONES, beside, chip, short
@@ -77,7 +77,7 @@ def foreign_card(found: Taken, file: PictureFile, name: str) -> str:
     return (
         '<section class="sp-card" id="receipt"><h2 class="sp-title">What its metadata say</h2>'
         f"{_facts(rows, file, name)}"
-        f'<div class="sp-alert" role="alert">{escape(name)} {escape(FOREIGN)}</div>'
+        f'<div class="sp-alert" role="alert">{escape(name)} {escape(unproved(file.texts))}</div>'
         f"{remark_list(found)}"
         '<p class="sp-hint">The first page can take these settings over: drop the picture in '
         "there.</p></section>"

@@ -1,7 +1,6 @@
 """The page that makes a picture again from its receipt, and says whether it is the same."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,14 @@ from audit.pictures import load_picture, pixels
 from audit.rerun import rerun_job
 from audit.verification import verification
 from core import picture_file
-from core.infotext_reading import from_infotext
+from core.foreign_metadata import read_metadata, wrote
 from core.models import native_size
 from core.picture_file import FORMATS, PictureFile, Texts
 from core.receipt import Receipt
 from core.request import Model
 from core.run import Run
 from webapp import run_card, verify_card, visitors
-from webapp.cli_verify import receipt_in
+from webapp.cli_verify import receipt_in, unproved
 from webapp.comparer import SCRIPT
 from webapp.jobs import QueueFull
 from webapp.reruns import tidy
@@ -49,7 +48,7 @@ class VerifyPage:
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=290):
                 self.upload = gr.File(
-                    label="A picture that Seedproof made: PNG, JPEG or WebP",
+                    label="A picture, of Seedproof or of another program: PNG, JPEG or WebP",
                     file_types=list(FORMATS),
                     type="filepath",
                     height=170,
@@ -189,10 +188,12 @@ def _file_and_receipt(path: Path) -> tuple[PictureFile, Receipt]:
 def _read(path: Path, model: Model) -> tuple[str, bool]:
     """A card, and whether there is a receipt."""
     file = picture_file.read(path)
-    if file.texts.infotext and not file.texts.receipt:
-        with contextlib.suppress(ValueError):
-            found = from_infotext(file.texts.infotext, model)
-            return verify_card.foreign_card(found, file, path.name), False
+    if wrote(file.texts) and not file.texts.receipt:
+        try:
+            found = read_metadata(file.texts, model)
+        except ValueError as error:
+            raise ValueError(f"{path.name} {unproved(file.texts)} {error}") from error
+        return verify_card.foreign_card(found, file, path.name), False
     return verify_card.receipt_card(receipt_in(file, path.name), file, path.name), True
 
 

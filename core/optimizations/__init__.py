@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -143,8 +144,13 @@ def chosen(configuration: Configuration) -> tuple[tuple[Optimization, float | No
     return tuple(found)
 
 
-def availability(optimization: Optimization, platform: Platform) -> str | None:
-    """None where a real call on the platform's device and in its dtype succeeded, else why not."""
+def availability(
+    optimization: Optimization, platform: Platform, model: Path | None = None
+) -> str | None:
+    """None where a real call on the platform's device and in its dtype succeeded, else why not.
+
+    What a model must ship is looked for in its folder, where one is given.
+    """
     if reason := platform.why_not(optimization.needs):
         return reason
     if optimization.probe is not None:
@@ -152,6 +158,8 @@ def availability(optimization: Optimization, platform: Platform) -> str | None:
             optimization.probe(torch.device(platform.device), getattr(torch, platform.dtype))
         except Exception as error:
             return one_sentence(error)
+    if optimization.lacks is not None and model is not None:
+        return optimization.lacks(model)
     return None
 
 

@@ -7,18 +7,15 @@ second pass is diffusers' image-to-image: of N steps the last int(N x strength),
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from PIL import Image, ImageOps
-from torch.nn import functional as F
 
-from core.finite import require_finite
 from core.optimization import Optimization, Parameter, Slot
+from core.optimizations.enlarging import UPSCALERS, Network, Size, Upscaler
 from core.optimizations.unet_calls import watching_unet
 from core.record import Record, SlotRecord
 from core.request import Job
@@ -27,84 +24,6 @@ if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
 
 STRENGTH = Parameter(label="denoising strength", default=0.5, minimum=0.05, maximum=1, step=0.05)
-
-Size = tuple[int, int]
-"""Width and height in pixels."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Upscaler:
-    """How the first pass becomes the beginning of the second."""
-
-    name: str
-    summary: str
-    changes: str
-    enlarge: Callable[["StableDiffusionPipeline", torch.Tensor, Size], torch.Tensor]
-    """Final latents of the first pass, (pictures, channels, height/f, width/f), to latents of the
-    same kind for pictures of this size."""
-
-
-def _interpolated(
-    mode: str, pipeline: "StableDiffusionPipeline", latents: torch.Tensor, size: Size
-) -> torch.Tensor:
-    """The latents themselves as if they were an image, as A1111's `Latent` does; what is too long
-    is cut off evenly at both ends."""
-    factor = pipeline.vae_scale_factor
-    width, height = size[0] // factor, size[1] // factor
-    scale = max(height / latents.shape[2], width / latents.shape[3])
-    covering = [
-        max(side, round(short * scale))
-        for side, short in zip((height, width), latents.shape[2:], strict=True)
-    ]
-    larger = F.interpolate(latents, size=covering, mode=mode)
-    top, left = (covering[0] - height) // 2, (covering[1] - width) // 2
-    return larger[..., top : top + height, left : left + width].contiguous()
-
-
-def _lanczos(
-    pipeline: "StableDiffusionPipeline", latents: torch.Tensor, size: Size
-) -> torch.Tensor:
-    """Decoded, enlarged in pixels, encoded again; the encoder's mean, so that nothing is drawn."""
-    vae: Any = pipeline.vae
-    images = _pixels(pipeline, latents)
-    larger = [ImageOps.fit(image, size, Image.Resampling.LANCZOS) for image in images]
-    pixels = pipeline.image_processor.preprocess(larger)
-    pixels = pixels.to(latents.device, latents.dtype)
-    encoded: torch.Tensor = vae.encode(pixels, return_dict=False)[0].mode()
-    require_finite(encoded, "The enlarged picture, encoded,")
-    scaled: torch.Tensor = encoded * vae.config.scaling_factor
-    return scaled
-
-
-def _pixels(pipeline: "StableDiffusionPipeline", latents: torch.Tensor) -> list[Image.Image]:
-    vae: Any = pipeline.vae
-    decoded = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
-    require_finite(decoded, "The decoded first pass")
-    images: list[Image.Image] = pipeline.image_processor.postprocess(decoded, output_type="pil")
-    return images
-
-
-UPSCALERS: tuple[Upscaler, ...] = (
-    Upscaler(
-        name="latent",
-        summary="Starts at the model's own size, enlarges the latents bilinearly, and refines.",
-        changes="The picture: it is another one, composed at the model's own size; soft where the "
-        "strength is small.",
-        enlarge=partial(_interpolated, "bilinear"),
-    ),
-    Upscaler(
-        name="latent-nearest",
-        summary="The same, and every latent is repeated instead of blended with its neighbours.",
-        changes="As latent; blocky where the strength is small.",
-        enlarge=partial(_interpolated, "nearest"),
-    ),
-    Upscaler(
-        name="lanczos",
-        summary="The same, and pixels are enlarged: decoded, Lanczos, encoded.",
-        changes="As latent, with the first pass better kept; the VAE runs two more times.",
-        enlarge=_lanczos,
-    ),
-)
 
 
 def first_size(size: Size, native: int, step: int) -> Size | None:
@@ -129,12 +48,15 @@ class TwoPasses:
         pipeline: "StableDiffusionPipeline",
         job: Job,
         upscaler: Upscaler,
+        network: Network | None,
         first: Size,
         strength: float,
     ) -> None:
         asked = job.requests[0]
         self.pipeline = pipeline
         self.upscaler = upscaler
+        self.network = network
+        """What the upscaler enlarges with, where it is a network."""
         self.first_size = first
         self.size = (asked.width, asked.height)
         self.refining_steps = refining_steps(asked.num_inference_steps, strength)
@@ -149,7 +71,7 @@ class TwoPasses:
     def enlarge(self, latents: torch.Tensor, sigma: float) -> torch.Tensor:
         """The second pass's latents without noise; `sigma` is the noise that will be added."""
         self.sigma = sigma
-        return self.upscaler.enlarge(self.pipeline, latents, self.size)
+        return self.upscaler.enlarge(self.pipeline, latents, self.size, self.network)
 
     def stepped(self) -> None:
         """Told after every step."""
@@ -167,6 +89,10 @@ class TwoPasses:
         counts["first_pass_steps"], counts["second_pass_steps"] = self.steps
         counts["first_pass_unet_calls"] = self.calls.get(self.first_size, 0)
         counts["second_pass_unet_calls"] = self.calls.get(self.size, 0)
+        if self.network is not None:
+            counts["upscaler_calls"] = self.network.calls
+            counts["upscaler_factor"] = self.network.factor
+            notes.weights_sha256 = self.network.sha256
         others = sum(self.calls.values()) - sum(
             self.calls.get(size, 0) for size in (self.first_size, self.size)
         )
@@ -179,6 +105,8 @@ class TwoPasses:
             notes.conclude("none", "the UNet was not called in the first pass's size")
         elif not counts["second_pass_unet_calls"]:
             notes.conclude("none", "the run ended before the second pass called the UNet")
+        elif self.network is not None and not self.network.calls:
+            notes.conclude("fell-back", "the upscaler's network was not called")
         else:
             notes.conclude("applied")
 
@@ -207,9 +135,11 @@ def _patched(
                 f"with as many pixels as the model's own size ({native}x{native})",
             )
         return
-    passes = TwoPasses(
-        pipeline, job, upscaler, first, STRENGTH.default if parameter is None else parameter
-    )
+    network = None
+    if upscaler.network is not None:
+        network = upscaler.network(asked.model.path, pipeline._execution_device)
+    strength = STRENGTH.default if parameter is None else parameter
+    passes = TwoPasses(pipeline, job, upscaler, network, first, strength)
     try:
         with watching_unet(pipeline, passes.see):
             yield passes
@@ -244,6 +174,8 @@ TWO_PASS = Slot(
             summary=upscaler.summary,
             changes=upscaler.changes,
             parameter=STRENGTH,
+            probe=upscaler.probe,
+            lacks=upscaler.lacks,
             patch=partial(_patched, upscaler),
         )
         for upscaler in UPSCALERS
