@@ -7,6 +7,7 @@ from rich.text import Text
 
 from audit.articles_table import articles, bare_table
 from audit.changes import short_name
+from audit.platforms_table import platforms
 from audit.score import AXES, Audit, Axis, AxisVerdict, Score
 from audit.units import counted, drift_words, gigabytes, percent, seconds
 from core.optimization import Configuration
@@ -21,14 +22,15 @@ FEW_AXES = 4
 
 
 def tables(audit: Audit) -> tuple[Table, ...]:
-    """All configurations; the axes that somebody tried; the answers; beside whose figures."""
+    """All configurations; the axes that somebody tried; the answers; platforms; whose figures."""
     baseline = next(
         (row.configuration for row in audit.scores if row.key == audit.baseline), Configuration()
     )
     names = {row.key: short_name(row.configuration, baseline) for row in audit.scores}
     tried = [axis for axis in AXES if any(_said(row, axis) for row in audit.scores)]
     axes = (_agreement(audit, names, tried),) if tried else ()
-    return (_configurations(audit, names), *axes, _answers(audit, names), *articles(audit))
+    ours = (_configurations(audit, names), *axes, _answers(audit, names))
+    return (*ours, *platforms(audit), *articles(audit))
 
 
 def _keep_names_whole(table: Table, names: Names) -> None:
