@@ -48,30 +48,27 @@ class _Place:
     def calls(self, configuration: Configuration) -> dict[int, list[Picture]]:
         """By cluster, every picture made of its request, the first call first."""
         found: dict[int, list[Picture]] = {}
-        for cluster, entries in clusters(self.planned[configuration]).items():
+        for cluster, entries in clusters(self.counted(configuration)).items():
             calls = (
                 sorted((e for e in entries if e.block), key=lambda e: (e.process, e.block))
                 if self.emulated
                 else [call for process in determinism_calls(entries) for call in process]
             )
-            pictures = [self.runs[e.identity].pictures[0] for e in calls if self._counts(e)]
-            if pictures:
-                found[cluster] = pictures
+            if calls:
+                found[cluster] = [self.runs[entry.identity].pictures[0] for entry in calls]
         return found
 
-    def others(self, configuration: Configuration) -> int:
-        """How many runs were not made under this platform's conditions."""
-        made = (e for e in self.planned[configuration] if done(e, self.runs))
-        return sum(not self._counts(entry) for entry in made)
+    def finished(self, configuration: Configuration) -> list[PlannedRun]:
+        return [entry for entry in self.planned[configuration] if done(entry, self.runs)]
 
-    def _counts(self, entry: PlannedRun) -> bool:
-        if not done(entry, self.runs):
-            return False
+    def counted(self, configuration: Configuration) -> list[PlannedRun]:
+        """The finished runs that were made under this platform's conditions."""
+        return [entry for entry in self.finished(configuration) if self._fits(entry)]
+
+    def _fits(self, entry: PlannedRun) -> bool:
         there = self.runs[entry.identity].environment
-        return (there.threads, there.instruction_set) == (
-            self.platform.threads,
-            self.platform.instruction_set,
-        )
+        found = EmulatedPlatform(threads=there.threads, instruction_set=there.instruction_set)
+        return found == self.platform
 
 
 def cross_platform(
@@ -174,16 +171,11 @@ def _pair(
 def _figures(
     plan: Plan, place: _Place, configuration: Configuration, calls: Mapping[int, Sequence[Picture]]
 ) -> PlatformFigures:
-    row, runs = place.planned[configuration], place.runs
-    times = timing(row, place.planned[plan.baseline], runs, place.role)
+    row, runs = place.counted(configuration), place.runs
+    times = timing(row, place.counted(plan.baseline), runs, place.role)
     again = [pictures for pictures in calls.values() if len(pictures) > 1]
     order = get_args(Effect)
-    effects = [
-        slot.effect
-        for entry in row
-        if done(entry, runs)
-        for slot in runs[entry.identity].effective.slots
-    ]
+    effects = [slot.effect for entry in row for slot in runs[entry.identity].effective.slots]
     return PlatformFigures(
         key=configuration.key,
         effect=max(effects, key=order.index, default=None),
@@ -191,14 +183,16 @@ def _figures(
         repeated=sum(all(equal(first, other) for other in rest) for first, *rest in again),
         time_ratio=times.ratio,
         seconds_median=times.seconds_median,
-        reason="; ".join(_missing(place, row, place.others(configuration))),
+        reason="; ".join(_missing(place, configuration)),
     )
 
 
-def _missing(place: _Place, row: Sequence[PlannedRun], others: int) -> Iterator[str]:
-    there = [place.runs[entry.identity] for entry in row if entry.identity in place.runs]
+def _missing(place: _Place, configuration: Configuration) -> Iterator[str]:
+    runs = place.runs
+    there = [runs[e.identity] for e in place.planned[configuration] if e.identity in runs]
     if not there:
         yield "not run yet"
     yield from dict.fromkeys(run.reason for run in there if run.outcome == "failed")
-    if others:
-        yield f"{others} of {len(there)} runs were not made with {place.name}, and do not count"
+    finished = len(place.finished(configuration))
+    if others := finished - len(place.counted(configuration)):
+        yield f"{others} of {finished} runs were not made with {place.name}, and do not count"
