@@ -79,7 +79,9 @@ def test_the_roc_goes_from_corner_to_corner_and_its_area_is_the_auc() -> None:
 
 
 def test_distances_grow_with_drift_whatever_the_metric_prefers() -> None:
-    for metric in METRICS:
+    measured = [metric for metric in METRICS if metric.name in NUDGED]
+    assert measured
+    for metric in measured:
         near, far = distances([NUDGED], metric), distances([APART], metric)
         assert auc(near, far) == 1, metric.name
 

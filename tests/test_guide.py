@@ -73,6 +73,7 @@ def test_every_kind_of_part_has_its_example() -> None:
         "core/optimizations/guidance.py",
         "core/platforms.py",
         "audit/metrics.py",
+        "data/plans/standard.toml",
         "data/platforms/example.toml",
         "mine.toml",
     }
