@@ -119,7 +119,7 @@ def _figures(figures: PlatformFigures | None) -> Cell:
 
 
 def _published(audit: Audit, published: Published, keys: tuple[str, ...]) -> GridRow:
-    """A machine's row; cells are empty where nothing was published of our setting."""
+    """A machine's row, where it has a figure of our setting."""
     ratios = _ratios(audit, published)
     return GridRow(
         name=published.machine,
@@ -150,9 +150,7 @@ def _between(found: CrossPlatform, keys: tuple[str, ...]) -> Iterator[GridRow]:
         both = {origins[first], origins[second]}
         yield GridRow(
             name=f"{first} → {second}",
-            label="both emulated on this machine"
-            if len(both) == 1
-            else f"second {origins[second]}",
+            label=("both " if len(both) == 1 else "the second is ") + origins[second],
             cells=tuple(_pair(by_key.get(key)) for key in keys),
         )
 

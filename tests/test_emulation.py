@@ -248,7 +248,7 @@ def test_emulated_is_said_wherever_the_figures_are_shown(store: Store) -> None:
     each, between = grids(audit)
     assert [row.label for row in each.rows[1:4]] == ["emulated on this machine"] * 3
     assert [row.label for row in between.rows] == [
-        *["second emulated on this machine"] * 3,
+        *["the second is emulated on this machine"] * 3,
         *["both emulated on this machine"] * 3,
         "published, not measured by us",
     ]
