@@ -151,6 +151,7 @@ def _pair(
     """The first pictures of every request that both platforms made."""
     ours, theirs = made[first, configuration], made[second, configuration]
     compared: list[Comparison] = []
+    latents = 0
     problems: list[str] = []
     for cluster in ours:
         if cluster in theirs:
@@ -158,11 +159,14 @@ def _pair(
                 compared.append(compare(ours[cluster][0], theirs[cluster][0], load, gates))
             except (OSError, ValueError) as error:
                 problems.append(f"a picture was not compared: {error}")
+            else:
+                latents += equal(ours[cluster][0], theirs[cluster][0])
     return PlatformPair(
         first=first,
         second=second,
         key=configuration.key,
         equal=sum(comparison.verdict == "bit-exact" for comparison in compared),
+        equal_latents=latents,
         drift=drift(compared, nudge),
         reason="; ".join(dict.fromkeys(problems)),
     )

@@ -57,7 +57,7 @@ def grids(audit: Audit) -> tuple[Grid, ...]:
             title="Between platforms",
             caption=(
                 "The same prompts and seeds on two platforms: the worst picture’s word, and how "
-                "many are bit-exact."
+                "many are bit-exact; their latents too, where nothing else is said."
             ),
             heading="from one to the other",
             columns=names,
@@ -158,11 +158,13 @@ def _between(found: CrossPlatform, keys: tuple[str, ...]) -> Iterator[GridRow]:
 def _pair(pair: PlatformPair | None) -> Cell:
     if pair is None or pair.drift is None:
         return ("not compared",)
-    count = f"{pair.equal}/{len(pair.drift.pictures)} bit-exact"
-    if pair.drift.verdict == "bit-exact":
-        return "bit-exact", f"{pair.equal}/{len(pair.drift.pictures)}"
-    tile = similarity(pair.drift.ssim_worst_tile)
-    return drift_words(pair.drift), count, f"SSIM tile {tile}"
+    pictures = len(pair.drift.pictures)
+    lines = [drift_words(pair.drift), f"{pair.equal}/{pictures} bit-exact"]
+    if pair.equal_latents < pair.equal:
+        lines.append(f"latents {pair.equal_latents}/{pictures}")
+    if pair.drift.verdict != "bit-exact":
+        lines.append(f"SSIM tile {similarity(pair.drift.ssim_worst_tile)}")
+    return tuple(lines)
 
 
 def _unknown(published: Published, keys: tuple[str, ...]) -> GridRow:

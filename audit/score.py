@@ -255,6 +255,8 @@ class PlatformPair:
     key: str
     equal: int
     """Of `drift.pictures`, those that are bit-exact."""
+    equal_latents: int
+    """Of these, those whose final latents are too: eight bits a channel can hide a difference."""
     drift: Drift | None
     """The second platform's pictures against the first's; None where there is no pair."""
     reason: str = ""

@@ -123,6 +123,31 @@ def test_kernels_that_reach_pictures_part_the_others(store: Store) -> None:
     assert pair(audit, HERE, KERNELS).equal == pair(audit, ONE_THREAD, BOTH).equal == 0
 
 
+def test_latents_that_differ_below_equal_pixels_are_told(store: Store) -> None:
+    """A fake engine's latents differ with its pixels; here the pixels are made the same again."""
+    leaks = Behaviour(leaks=frozenset({"threads"}))
+    workers = FakeWorkers(pictures=store.pictures, behaviours={"attention=none": leaks})
+    audit_id = run_audit(store, PLAN, PLATFORM, MODEL, workers)
+    planned, runs = expand(PLAN, PLATFORM), store.runs(audit_id)
+    shown = {
+        (e.cluster, e.configuration): runs[e.identity].pictures[0].pixels_sha256
+        for e in planned
+        if e.role == "determinism" and not e.placebo
+    }
+    for entry in planned:
+        if entry.role == "platform":
+            run, pixels = runs[entry.identity], shown[entry.cluster, entry.configuration]
+            same = replace(run.pictures[0], pixels_sha256=pixels)
+            runs[entry.identity] = replace(run, pictures=(same,))
+    result = score(
+        PLAN, planned, runs, PLATFORM, load_picture=load_picture, audit_id="", started_at=""
+    )
+    found = pair(result, HERE, ONE_THREAD)
+    assert (found.equal, found.equal_latents) == (5, 0)
+    assert pair(result, HERE, KERNELS).equal_latents == 5
+    assert grids(result)[1].rows[0].cells[1] == ("bit-exact", "5/5 bit-exact", "latents 0/5")
+
+
 def test_time_is_a_ratio_to_the_same_platforms_baseline(store: Store) -> None:
     for platform in crossed(audited(store, Behaviour(slowdown=3.0))).platforms:
         unit, slower = platform.figures
