@@ -152,6 +152,24 @@ def test_other_seeds_that_are_as_near_as_equal_pictures_cannot_be_gated() -> Non
         calibrated(controls([same] * 20))
 
 
+@pytest.mark.parametrize(("name", "fits"), [("phash", True), ("ssim", False)])
+def test_a_file_without_a_metric_is_read_unless_a_gate_asks_for_it(
+    tmp_path: Path, name: str, fits: bool
+) -> None:
+    """So that a metric that comes later makes no older file unreadable."""
+    near, far = ({m: v for m, v in pair.items() if m != name} for pair in (NUDGED, APART))
+    made = controls([far] * 20, near=[near] * 20)
+    (tmp_path / "calibration.json").write_text(json.dumps({"controls": asdict(made)}))
+    if not fits:
+        with pytest.raises(ValueError, match="not a calibration that this version can read"):
+            read_calibration(tmp_path)
+        return
+    read = read_calibration(tmp_path)
+    assert read is not None
+    assert calibrated(read) == GATES
+    assert set(summary(read)["metrics"]) == {m.name for m in METRICS} - {name}  # type: ignore[call-overload]
+
+
 def test_what_is_published_follows_from_the_pairs_in_the_file(tmp_path: Path) -> None:
     close = {**APART, "ssim": 0.9, "ssim_worst_tile": 0.55}
     made = controls([APART] * 18 + [close] * 2)
