@@ -108,7 +108,7 @@ def read_calibration(model: Path) -> Calibration | None:
         content = json.loads(file.read_text(encoding="utf-8"))
         found = TypeAdapter(Calibration).validate_python(content["controls"])
         if not all(_complete(found.pairs[name]) for name in (NEAR, FAR)):
-            raise ValueError("a control without pairs, or a pair without a metric")
+            raise ValueError("a control without pairs, or a pair without a metric of the gates")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"its {FILE} is not a calibration that this version can read") from error
     return found
@@ -155,7 +155,7 @@ def summary(calibration: Calibration) -> dict[str, object]:
                     for name, pairs in calibration.pairs.items()
                 },
             }
-            for metric in METRICS
+            for metric in _known(calibration)
         },
         "gates": {
             gate.verdict: {"at_least": dict(gate.at_least), "at_most": dict(gate.at_most)}
@@ -169,7 +169,15 @@ def summary(calibration: Calibration) -> dict[str, object]:
 
 
 def _complete(pairs: Sequence[Measured]) -> bool:
-    return bool(pairs) and all(metric.name in pair for pair in pairs for metric in METRICS)
+    """Whether the metrics that gates ask for are there: a later one need not be."""
+    asked = {name for gate in GATES for name in (*gate.at_least, *gate.at_most)}
+    return bool(pairs) and all(asked <= set(pair) for pair in pairs)
+
+
+def _known(calibration: Calibration) -> list[Metric]:
+    """The metrics that every pair has."""
+    pairs = [pair for pairs in calibration.pairs.values() for pair in pairs]
+    return [metric for metric in METRICS if all(metric.name in pair for pair in pairs)]
 
 
 def _tightened(gate: Gate, calibration: Calibration, most: int) -> Gate:

@@ -65,7 +65,7 @@ def drift(comparisons: Sequence[Comparison], nudge: Drift | None = None) -> Drif
                 c.more[metric.name] for c in comparisons
             )
             for metric in METRICS
-            if metric.name not in _FIELDS
+            if metric.name not in _FIELDS and all(metric.name in c.more for c in comparisons)
         },
     )
     return replace(total, not_attributable=not_attributable(total, nudge))

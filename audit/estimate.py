@@ -10,7 +10,8 @@ from core.request import Request
 from core.run import Run
 from core.samplers import find
 
-_SLOWER = {"threads": 1.5, "DEFAULT": 2.6}
+_FEWER_THREADS = 1.5
+_SLOWER_KERNELS = {"DEFAULT": 2.6}
 """How many times as long a picture takes with half the threads, and with kernels that use none of
 the CPU's wide registers; those for AVX2 take as long as AVX-512's (of the shipped model)."""
 
@@ -77,7 +78,10 @@ def measured(runs: Iterable[Run], costs: Costs | None = None) -> Costs | None:
 
 
 def _seconds(run: PlannedRun, costs: Costs) -> float:
-    return _SLOWER.get(run.job.conditions.instruction_set or run.role, 1.0) * sum(
+    conditions = run.job.conditions
+    slower = _SLOWER_KERNELS.get(conditions.instruction_set or "", 1.0)
+    slower *= _FEWER_THREADS if conditions.threads else 1.0
+    return slower * sum(
         costs.picture + costs.row_step * request.num_inference_steps * _rows(request)
         for request in run.job.requests
     )

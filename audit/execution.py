@@ -256,7 +256,7 @@ def _complete(groups: Iterable[Group], stored: Collection[str]) -> set[str]:
 
 
 def _timed(group: Group) -> bool:
-    return group[0].role == "timing"
+    return group[0].role in ("timing", "platform")
 
 
 def _execd(group: Group) -> bool:

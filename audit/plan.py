@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from audit.emulation import EmulatedPlatform
 from audit.published import Published
 from audit.score import Axis
 from core.optimization import Configuration
@@ -21,6 +22,7 @@ Role = Literal[
     "ulp-nudge",
     "other-seed",
     "prompt-length",
+    "platform",
 ]
 ControlRole = Literal["ulp-nudge", "other-seed", "prompt-length"]
 
@@ -77,6 +79,12 @@ class Plan:
     order_seed: int = 0
     published: Published | None = None
     """Somebody else's figures that the audit's are put beside."""
+    emulated: tuple[EmulatedPlatform, ...] = ()
+    """Platforms that this machine emulates, each with every configuration and every request."""
+    not_emulated: Mapping[str, str] = field(default_factory=dict)
+    """Name → the one sentence why the platform the plan was loaded for cannot emulate it."""
+    published_platforms: tuple[Published, ...] = ()
+    """Other machines' figures that are listed beside the emulated platforms."""
 
     @property
     def runnable(self) -> tuple[Configuration, ...]:
@@ -112,6 +120,8 @@ class PlannedRun:
       plan has batches of its own for this, i is 0 and `repeat` counts the batches of a block.
     - `prompt-length`: a process of a timing session that after each batch b of a block makes
       request 0 (repeat 2b) and the same with a longer prompt (repeat 2b + 1), against each other.
+    - `platform`: an exec'd process limited to an emulated platform; for each configuration and
+      cluster its first call against a/0, and against the same call on other emulated platforms.
     - `ulp-nudge`, `other-seed`: controls, on the baseline's configuration, against a/0.
     """
 

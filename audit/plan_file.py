@@ -5,11 +5,12 @@ from math import lcm
 from pathlib import Path
 from typing import Any
 
+from audit.emulation import emulations
 from audit.plan import Plan
 from audit.plan_shape import PlanAxis, PlanFile, TimedBatches, mistakes_in
 from audit.prompt_file import PlanError as PlanError
 from audit.prompt_file import Prompt, in_shape, read_prompts, read_seeds, read_toml
-from audit.published import read_published
+from audit.published import read_platforms, read_published
 from audit.score import Axis
 from core.models import check, native_size
 from core.optimization import Configuration
@@ -85,6 +86,9 @@ def load_plan(
     for configuration, names in rows:
         for axis in dict.fromkeys((*file.axes, *names)):
             axes[axis] = (*axes.get(axis, ()), configuration.key)
+    asked = ((wanted.threads, wanted.instruction_set) for wanted in file.platform)
+    emulated, not_emulated = emulations(asked, platform)
+    elsewhere = _beside(path, file.published_platforms)
     sessions = None if file.timing.sessions == "clusters" else file.timing.sessions
     return Plan(
         name=file.name,
@@ -107,6 +111,9 @@ def load_plan(
         axis_clusters=file.clusters.axis_clusters,
         order_seed=file.order_seed,
         published=read_published(path.parent / file.published) if file.published else None,
+        emulated=emulated,
+        not_emulated=not_emulated,
+        published_platforms=read_platforms(elsewhere) if elsewhere else (),
     )
 
 

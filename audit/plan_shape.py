@@ -75,6 +75,13 @@ class Timing(_Table):
     batches: TimedBatches | None = None
 
 
+class Emulated(_Table):
+    """A platform that this machine emulates; what is left out is this machine's own."""
+
+    threads: Annotated[int, Field(ge=1)] | None = None
+    instruction_set: Literal["AVX512", "AVX2", "DEFAULT"] | None = None
+
+
 class PlanFile(_Table):
     name: Annotated[str, Field(min_length=1)]
     summary: str = ""
@@ -88,6 +95,9 @@ class PlanFile(_Table):
     """Extra axes that every configuration is tried on."""
     baseline: Row = Row()
     candidate: list[Row] = []
+    platform: list[Emulated] = []
+    published_platforms: str | None = None
+    """A folder of figures of other machines (`audit.published`), relative to the plan's folder."""
     prompt: list[Prompt] = []
     """Prompts of this plan's own, beside the shipped ones."""
 
@@ -104,6 +114,9 @@ def mistakes_in(file: PlanFile) -> Iterable[str]:
             yield f"request.{name} is missing"
         elif side is not None and file.request.native_size:
             yield f"request.{name} cannot stand beside native_size: leave one of them out"
+    for number, platform in enumerate(file.platform, 1):
+        if platform.threads is None and platform.instruction_set is None:
+            yield f"platform {number} is this machine: give it threads, an instruction_set or both"
     per_cluster = file.timing.sessions == "clusters"
     if per_cluster and file.timing.batches:
         yield "timing.batches need sessions of their own: give a number of sessions"

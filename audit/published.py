@@ -83,3 +83,8 @@ def read_published(path: Path) -> Published:
                 f"{', '.join(labels)}."
             )
     return found
+
+
+def read_platforms(folder: Path) -> tuple[Published, ...]:
+    """Every file of a folder, by name. Raises PlanError with a sentence per mistake."""
+    return tuple(read_published(path) for path in sorted(folder.glob("*.toml")))

@@ -17,6 +17,7 @@ from audit.drift import worst_first
 from audit.evidence import agreements
 from audit.metrics import METRICS
 from audit.pictures import GAIN, LoadPicture
+from audit.platform_grids import grids, remarks
 from audit.plots import NARROW, WIDE, speed_against_drift
 from audit.recommendation import MEANINGS, REQUIRED
 from audit.score import AXES, GOALS, Audit, Axis, Comparison, Score, Witness
@@ -102,6 +103,8 @@ def render(audit: Audit, load_picture: LoadPicture) -> str:
         gain=GAIN,
         sides=side_by_side(audit),
         agreements=agreements,
+        platform_grids=grids(audit),
+        platform_remarks=remarks(audit),
         claims=shown_claims(audit),
         claim_classes=CLAIM_CLASSES,
         claim_meanings=CLAIM_MEANINGS,

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from audit.applicability import not_applicable
+from audit.emulation import platform_sessions
 from audit.plan import Plan, PlannedRun, Role
 from audit.sessions import session_rounds, sessions
 from core.instruction_sets import smaller
@@ -47,7 +48,8 @@ def expand(plan: Plan, platform: Platform) -> tuple[PlannedRun, ...]:
     changes of the machine then fall on every row alike, and an audit stopped half-way has equally
     many clusters everywhere. The baseline's first process comes first of all, so that there is
     something to compare with. Timing sessions stand after the first round, after the last, and
-    evenly between. Runs of one group are adjacent, because a process is closed after its last run.
+    evenly between; those of emulated platforms at the very end. Runs of one group are adjacent,
+    because a process is closed after its last run.
     """
     rng = random.Random(plan.order_seed)
     exec_clusters = {subject.name: _exec_clusters(plan, rng) for subject in _subjects(plan)}
@@ -71,6 +73,8 @@ def expand(plan: Plan, platform: Platform) -> tuple[PlannedRun, ...]:
     timed = sessions(plan, rng, _subjects(plan), maker)
     for place, session in zip(session_rounds(plan), timed, strict=True):
         rounds[place].extend(session)
+    there = [subject for subject in _subjects(plan) if not subject.placebo]
+    rounds.append(list(platform_sessions(plan, platform, rng, there, maker)))
     return tuple(planned for groups in rounds for group in groups for planned in group)
 
 

@@ -29,6 +29,7 @@ DriftVerdict = Literal[
     "visibly-changed",
     "different",
 ]
+PlatformOrigin = Literal["this machine as it is", "emulated on this machine"]
 Goal = Literal["exact", "same-look", "fastest"]
 
 AXES: tuple[Axis, ...] = (
@@ -223,6 +224,63 @@ class Control:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlatformFigures:
+    """One configuration on one platform, against the same platform's baseline."""
+
+    key: str
+    effect: Effect | None = None
+    pictures: int = 0
+    """Requests whose picture was made there more than once."""
+    repeated: int = 0
+    """Of these, those that came out with equal bits every time."""
+    time_ratio: TimeRatio | None = None
+    seconds_median: float | None = None
+    reason: str = ""
+    """Why something is missing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlatformColumn:
+    """A platform whose pictures were made here."""
+
+    name: str
+    origin: PlatformOrigin
+    threads: int
+    instruction_set: str
+    figures: tuple[PlatformFigures, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlatformPair:
+    """One configuration's pictures on two platforms, compared request by request."""
+
+    first: str
+    second: str
+    key: str
+    equal: int
+    """Of `drift.pictures`, those that are bit-exact."""
+    equal_latents: int
+    """Of these, those whose final latents are too: eight bits a channel can hide a difference."""
+    drift: Drift | None
+    """The second platform's pictures against the first's; None where there is no pair."""
+    reason: str = ""
+    """Why a pair of pictures was not compared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossPlatform:
+    """What changes between platforms: this machine, and others that it emulates."""
+
+    platforms: tuple[PlatformColumn, ...]
+    """This machine first."""
+    pairs: tuple[PlatformPair, ...]
+    not_emulated: Mapping[str, str]
+    """Name → why this machine cannot emulate it."""
+    published: tuple[Published, ...]
+    """Other machines, by figures of somebody else; their determinism was not measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Audit:
     """Everything an audit found; `audit --json` is this record."""
 
@@ -250,6 +308,8 @@ class Audit:
     """Somebody else's figures, where the plan asks to be put beside some."""
     deviations: tuple[str, ...] = ()
     """In what this audit differs from what those figures were measured with, a sentence each."""
+    cross_platform: CrossPlatform | None = None
+    """Where the plan names platforms to emulate."""
     notes: tuple[str, ...] = ()
     """What a reader must know to read the numbers: plan limits, stopped runs, noisy timings."""
     gates: tuple[Gate, ...] = ()

@@ -7,6 +7,7 @@ from typing import get_args
 
 from audit.applicability import not_applicable
 from audit.controls import control_drift, controls
+from audit.cross_platform import cross_platform
 from audit.determinism import axis_verdicts
 from audit.deviations import deviations
 from audit.drift import compare, drift
@@ -26,8 +27,8 @@ from core.optimization import Configuration
 from core.platforms import Platform
 from core.run import Effect, Effective, Picture
 
-_UNSCORED = ("other-work", *get_args(ControlRole))
-"""Roles that are run on a row's configuration without being about it."""
+_UNSCORED = ("other-work", "platform", *get_args(ControlRole))
+"""Roles that are run on a row's configuration without being about it as it is here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +129,9 @@ def score(
         },
         published=plan.published,
         deviations=tuple(deviations(plan, planned, runs, platform)),
+        cross_platform=cross_platform(
+            plan, planned, runs, platform, load=evidence.load, gates=gates, nudge=nudge
+        ),
         notes=(
             *audit_notes(plan, planned, runs, platform, baseline_score, placebo_score),
             *length_problems,

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from audit.articles_table import articles, bare_table
 from audit.changes import short_name
+from audit.platforms_table import platforms
 from audit.prompt_evidence import CAVEAT, any_judged, bounds, of_judged
 from audit.score import AXES, Audit, Axis, AxisVerdict, Score
 from audit.units import counted, drift_words, gigabytes, percent, seconds
@@ -23,7 +24,7 @@ FEW_AXES = 4
 
 def tables(audit: Audit) -> tuple[Table, ...]:
     """All configurations; the axes that somebody tried; prompts, where they were judged; the
-    answers; beside whose figures."""
+    answers; platforms; beside whose figures."""
     baseline = next(
         (row.configuration for row in audit.scores if row.key == audit.baseline), Configuration()
     )
@@ -32,7 +33,7 @@ def tables(audit: Audit) -> tuple[Table, ...]:
     axes = (_agreement(audit, names, tried),) if tried else ()
     prompts = (_prompts(audit, names),) if any_judged(audit) else ()
     told = (_configurations(audit, names), *axes, *prompts)
-    return (*told, _answers(audit, names), *articles(audit))
+    return (*told, _answers(audit, names), *platforms(audit), *articles(audit))
 
 
 def _keep_names_whole(table: Table, names: Names) -> None:

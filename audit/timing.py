@@ -25,13 +25,18 @@ class Timing:
     memory_range: MemoryRange | None
 
 
-def timing(row: Sequence[PlannedRun], baseline: Sequence[PlannedRun], runs: Runs) -> Timing:
+def timing(
+    row: Sequence[PlannedRun],
+    baseline: Sequence[PlannedRun],
+    runs: Runs,
+    role: Role = "timing",
+) -> Timing:
     """Figures of one row's timing runs, paired with the baseline's of the same block and request.
 
     Block 0 warms up and is left out of everything.
     """
-    timed = scored(row, runs)
-    partners = {_place(run): run for run in scored(baseline, runs)}
+    timed = scored(row, runs, role)
+    partners = {_place(run): run for run in scored(baseline, runs, role)}
     sessions: dict[str, list[tuple[float, float]]] = {}
     for run in timed:
         if partner := partners.get(_place(run)):

@@ -1,6 +1,5 @@
 """Seconds by stage; by part of the pipeline also processor time and peak memory, of one run."""
 
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -150,11 +149,21 @@ class PeakMemory:
             return Memory(peak_bytes=None, kind="Metal keeps no peak: not measured")
         if self._reset:
             return Memory(peak_bytes=self._highest, kind="process high-water mark")
-        unit = 1 if sys.platform == "darwin" else 1024
         return Memory(
-            peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+            peak_bytes=_since_the_start(),
             kind="process high-water mark since the process started",
         )
+
+
+def _since_the_start() -> int:
+    """The highest of the process's whole life, in bytes."""
+    if sys.platform == "win32":
+        peak: int = psutil.Process().memory_info().peak_wset
+        return peak
+    import resource  # Windows has no such module.
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _reset_high_water_mark() -> bool:

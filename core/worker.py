@@ -138,7 +138,9 @@ class WorkerEngine:
         self.renewals += 1
 
     def _start(self) -> None:
-        if self._kind == "forked":
+        # Windows cannot fork: there, every process is exec'd, and says so.
+        can_fork = "forkserver" in multiprocessing.get_all_start_methods()
+        if self._kind == "forked" and can_fork:
             context: Any = multiprocessing.get_context("forkserver")
             context.set_forkserver_preload(_PRELOAD)
         else:

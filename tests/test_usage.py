@@ -1,12 +1,15 @@
 """What a run took, by part, and what follows from it."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from core import measurement
 from core.bottleneck import bottlenecks
 from core.diffusion import DiffusersEngine
 from core.measurement import PeakMemory, Stopwatch, gpu_utilization
@@ -15,7 +18,7 @@ from core.optimization import Configuration
 from core.optimizations import SLOTS, configure
 from core.platforms import detect
 from core.request import Following, Job, Request
-from core.run import Part, Run, SlotEffect, Timings, Usage
+from core.run import Memory, Part, Run, SlotEffect, Timings, Usage
 from core.serialization import dump, load
 from tests.fake_engine import MODEL, FakeEngine
 from webapp import run_card
@@ -118,6 +121,20 @@ def test_a_lap_tells_what_was_used_since_the_last() -> None:
     assert high - before > 80 * MEGABYTE
     assert high - after > 80 * MEGABYTE
     assert (memory.read().peak_bytes or 0) >= high
+
+
+def test_windows_has_a_peak_without_the_module_that_others_ask(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Windows has no `resource`, and psutil knows the largest working set there."""
+    monkeypatch.setattr(measurement, "_reset_high_water_mark", lambda: False)
+    monkeypatch.setattr(measurement.sys, "platform", "win32")
+    monkeypatch.setitem(sys.modules, "resource", None)
+    peak = SimpleNamespace(peak_wset=123, rss=45)
+    monkeypatch.setattr(measurement.psutil.Process, "memory_info", lambda process: peak)
+    assert PeakMemory(torch.device("cpu")).read() == Memory(
+        peak_bytes=123, kind="process high-water mark since the process started"
+    )
 
 
 def test_an_unwound_part_leaves_the_stage_that_broke() -> None:

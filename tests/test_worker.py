@@ -1,5 +1,6 @@
 """An engine in another process: same bits, cancel, death of either side."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -207,6 +208,20 @@ if __name__ == "__main__":
     job = make_job(model, configure({}, detect("cpu")), 500)
     worker.run(job, Following(step=lambda event: print(worker.pid, flush=True)))
 """
+
+
+def test_where_nothing_can_fork_a_worker_is_execd_and_says_so(
+    tmp_path: Path, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows."""
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
+    worker = open_worker(tmp_path, process="forked")
+    try:
+        made = worker.run(job, Following())
+    finally:
+        worker.close()
+    assert made.outcome == "ok", made.reason
+    assert made.environment.process == "exec"
 
 
 @pytest.mark.parametrize("process", ["forked", "exec"])

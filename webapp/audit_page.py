@@ -20,7 +20,15 @@ from audit.score import Audit
 from core.database import StoreError
 from core.platforms import Platform
 from core.store import AuditEntry
-from webapp import articles_card, audit_card, comparer, row_card, scores_card, scripts
+from webapp import (
+    articles_card,
+    audit_card,
+    comparer,
+    platforms_card,
+    row_card,
+    scores_card,
+    scripts,
+)
 from webapp.audits import Occupied
 from webapp.services import Services
 from webapp.shell import QUIET
@@ -224,7 +232,7 @@ class AuditPage:
             scores_card.table(result) if result and rows else _waiting(first),
             "" if first else gr.skip(),
             scores_card.maps(result) if result and rows else gr.skip(),
-            articles_card.articles(result) if result and rows else _emptied(first),
+            _beside(result) if result and rows else _emptied(first),
         )
 
     def _total(self, audit_id: str) -> int:
@@ -260,6 +268,11 @@ class AuditPage:
         score = result.scores[int(which)]
         card = await asyncio.to_thread(row_card.card, result, score)
         return card, scores_card.table(result, which), scores_card.maps(result, which)
+
+
+def _beside(result: Audit) -> str:
+    """Other platforms, and other people's figures."""
+    return platforms_card.platforms(result) + articles_card.articles(result)
 
 
 def _waiting(first: bool) -> Any:

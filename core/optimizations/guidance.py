@@ -7,7 +7,7 @@ of the UNet, of which Heun makes two a step. Unlike there, sigma is the noise le
 sampler: A1111 gives DDIM and UniPC the timestep, so that with the usual values nothing is skipped.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -26,18 +26,22 @@ if TYPE_CHECKING:
 MINIMUM_SIGMA = Parameter(label="minimum sigma", default=0.7, minimum=0, maximum=15, step=0.1)
 
 
-class MinimumSigma:
-    """Skips guidance below a sigma, in every UNet call or in the odd ones (from 0)."""
+Skips = Callable[[int], bool]
+"""Which of the UNet's calls, from 0, go without guidance below the minimum sigma."""
 
-    def __init__(self, minimum: float, alternate: bool) -> None:
+
+class MinimumSigma:
+    """Skips guidance below a sigma, in those UNet calls that the rule names."""
+
+    def __init__(self, minimum: float, skips: Skips) -> None:
         self.minimum = minimum
-        self.alternate = alternate
+        self.skips = skips
         self.sigmas: dict[int, float] = {}
         self.skipped: dict[int, float] = {}
 
     def guided(self, call: int, sigma: float) -> bool:
         self.sigmas[call] = sigma
-        if sigma < self.minimum and (call % 2 or not self.alternate):
+        if sigma < self.minimum and self.skips(call):
             self.skipped[call] = sigma
             return False
         return True
@@ -45,7 +49,7 @@ class MinimumSigma:
 
 @contextmanager
 def patched(
-    alternate: bool,
+    skips: Skips,
     pipeline: "StableDiffusionPipeline",
     job: Job,
     parameter: float | None,
@@ -53,7 +57,7 @@ def patched(
 ) -> Iterator[StepHook]:
     """Decide by call, and count the rows that the UNet was really given."""
     notes = record.slot("min-sigma", job.configuration.get("min-sigma"))
-    hook = MinimumSigma(MINIMUM_SIGMA.default if parameter is None else parameter, alternate)
+    hook = MinimumSigma(MINIMUM_SIGMA.default if parameter is None else parameter, skips)
     pictures = len(job.requests)
 
     def see(sample: torch.Tensor) -> None:
@@ -99,8 +103,8 @@ def _conclude(notes: SlotRecord, hook: MinimumSigma, job: Job) -> None:
     else:
         notes.conclude(
             "none",
-            f"only even UNet calls (from 0) lie below {hook.minimum:g} (the smallest sigma is "
-            f"{lowest:.4g}), and alternate skips odd ones",
+            f"no UNet call below {hook.minimum:g} (the smallest sigma is {lowest:.4g}) is one "
+            f"that {notes.requested.partition(':')[0]} skips",
         )
 
 
@@ -110,7 +114,7 @@ ALTERNATE = Optimization(
     summary="Every other step below this sigma skips its guidance.",
     changes="The picture, and how strongly the last steps follow the prompts.",
     parameter=MINIMUM_SIGMA,
-    patch=partial(patched, True),
+    patch=partial(patched, lambda call: call % 2 == 1),
 )
 ALL = Optimization(
     slot="min-sigma",
@@ -118,7 +122,7 @@ ALL = Optimization(
     summary="Every step below this sigma skips its guidance.",
     changes="What alternate changes, in about twice as many steps.",
     parameter=MINIMUM_SIGMA,
-    patch=partial(patched, False),
+    patch=partial(patched, lambda call: True),
 )
 
 MIN_SIGMA = Slot(
