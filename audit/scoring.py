@@ -175,6 +175,7 @@ def _row(
         drift=drift(comparisons, nudge),
         time_ratio=times.ratio,
         seconds_median=times.seconds_median,
+        timed=times.timed,
         peak_memory_bytes=times.peak_memory_bytes,
         memory_kind=times.memory_kind,
         memory_range=times.memory_range,
