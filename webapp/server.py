@@ -111,6 +111,7 @@ def services(
                 examples=examples(place.plans.parent / "prompts.toml"),
                 policy=policy,
                 metrics=metrics,
+                worker=engine,
             )
         finally:
             audits.close()
