@@ -187,7 +187,7 @@ def test_the_terminal_batches_where_allowed_and_a_receipt_of_it_verifies(
     images = made["images"]
     assert [one["seed"] for one in images] == [5, 6]  # type: ignore[attr-defined]
     with pytest.raises(SystemExit) as ended:
-        main(["verify", images[1]["path"], *usual])  # type: ignore[index]
+        main(["verify", images[1]["path"], *usual[2:]])  # type: ignore[index]
     assert ended.value.code in (0, None), capsys.readouterr()
     with Store(tmp_path / "s.db") as store:
         assert [len(run.pictures) for run in store.generations()] == [2, 1, 1]

@@ -113,12 +113,14 @@ class GeneratePage:
         async for update in self._follow(job.id, owner):
             yield update
 
-    async def _several(self, count: float, together: bool, *values: Any) -> AsyncIterator[Any]:
+    async def _several(
+        self, count: float | None, together: bool, *values: Any
+    ) -> AsyncIterator[Any]:
         """One picture, or as many jobs as the batches of several; who stops one stops the rest."""
         *fields, secret = values
         owner, queue = visitors.owner(secret), self._services.jobs
         jobs: list[Job] = []
-        if count > 1:
+        if count and count > 1:
             try:
                 job = self.form.job(*fields)
                 split = self.form.batch.jobs
