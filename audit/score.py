@@ -10,6 +10,7 @@ from audit.published import Published
 from core.optimization import Configuration
 from core.platforms import Platform
 from core.run import Effect, Effective
+from core.workload import Workload
 
 Axis = Literal[
     "same-process",
@@ -157,6 +158,17 @@ class MemoryRange:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TimedRuns:
+    """A row's timed runs of one workload, in seconds per picture: denoising and decoding."""
+
+    workload: Workload
+    fastest: float
+    median: float
+    slowest: float
+    runs: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Score:
     """One configuration's row. A field is None where nothing was measured."""
 
@@ -176,6 +188,8 @@ class Score:
     """Why `prompt_followed` is None."""
     time_ratio: TimeRatio | None = None
     seconds_median: float | None = None
+    timed: tuple[TimedRuns, ...] = ()
+    """The runs behind it, by workload; empty in results that are older than this field."""
     peak_memory_bytes: int | None = None
     memory_kind: str = ""
     memory_range: MemoryRange | None = None

@@ -190,6 +190,7 @@ def _row(
         prompt_unjudged=unjudged,
         time_ratio=times.ratio,
         seconds_median=times.seconds_median,
+        timed=times.timed,
         peak_memory_bytes=times.peak_memory_bytes,
         memory_kind=times.memory_kind,
         memory_range=times.memory_range,

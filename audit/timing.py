@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from audit.plan import PlannedRun, Role
-from audit.score import MemoryRange, TimeRatio
+from audit.score import MemoryRange, TimedRuns, TimeRatio
 from audit.statistics import median, spread, time_ratio
 from audit.trials import Runs, done
+from core.workload import Workload, workload_of
 
 NOISY = 0.10
 """Interquartile range ÷ median from which repeats are called noisy, as torch.utils.benchmark."""
@@ -18,6 +19,7 @@ class Timing:
 
     ratio: TimeRatio | None
     seconds_median: float | None
+    timed: tuple[TimedRuns, ...]
     spread: float | None
     """Interquartile range ÷ median of the ratios: noise that pairing did not take away."""
     peak_memory_bytes: int | None
@@ -52,10 +54,28 @@ def timing(
     return Timing(
         ratio=time_ratio([pairs for _, pairs in sorted(sessions.items())]),
         seconds_median=median([seconds(run, runs) for run in timed]),
+        timed=_by_workload(timed, runs),
         spread=spread([a / b for pairs in sessions.values() for a, b in pairs]),
         peak_memory_bytes=peak,
         memory_kind=kind,
         memory_range=_range([size for size, _ in peaks]),
+    )
+
+
+def _by_workload(timed: Sequence[PlannedRun], runs: Runs) -> tuple[TimedRuns, ...]:
+    """Those with most runs first."""
+    found: dict[Workload, list[float]] = {}
+    for run in timed:
+        found.setdefault(workload_of(runs[run.identity]), []).append(seconds(run, runs))
+    return tuple(
+        TimedRuns(
+            workload=workload,
+            fastest=min(values),
+            median=median(values) or 0.0,
+            slowest=max(values),
+            runs=len(values),
+        )
+        for workload, values in sorted(found.items(), key=lambda entry: -len(entry[1]))
     )
 
 

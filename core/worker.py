@@ -111,6 +111,16 @@ class WorkerEngine:
             if self._environment.process_id == "":
                 self._wait_until_ready(None)
 
+    def unload(self) -> None:
+        """Give back all its memory: a new process in its place, once no run goes on.
+
+        Only a process that ends gives back everything that it loaded.
+        """
+        with self._one_at_a_time:
+            self.close()
+            self._start()
+            self._wait_until_ready(None)
+
     def close(self) -> None:
         """Ask the process to leave, and end it where it does not."""
         with contextlib.suppress(OSError):

@@ -399,6 +399,23 @@ def test_what_is_stored_about_a_visitor_is_not_the_secret() -> None:
         assert visitors.owner(nonsense) == ""
 
 
+def test_several_pictures_are_jobs_of_their_own_with_a_seed_and_a_reason_each(
+    services: Services, generate: GeneratePage
+) -> None:
+    async def all_updates(count: float) -> list[Any]:
+        return [update async for update in generate._several(count, False, *FORM, SECRET)]
+
+    assert "gradio_api/file=" in asyncio.run(all_updates(3))[-1][0]
+    found = services.store.history(visitors.owner(SECRET)).generations
+    assert [one.run.job.requests[0].seed for one in found] == [9, 8, 7]
+    assert {one.run.job.notes for one in found} == {
+        ("One at a time: no audit here has tried batches with these settings.",)
+    }
+    asyncio.run(all_updates(1))
+    assert services.store.history(visitors.owner(SECRET)).generations[0].run.job.notes == ()
+    assert "From 1 to 8 pictures" in asyncio.run(all_updates(9))[-1][0]
+
+
 def test_without_an_audit_the_recommendation_teaches(services: Services) -> None:
     page = made(lambda: RecommendPage(services))
     visitor = SimpleNamespace(query_params={})

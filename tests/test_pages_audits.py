@@ -283,9 +283,14 @@ def test_an_answer_heeds_every_limit_and_says_what_nobody_tried(
     bench: Bench, result: Audit
 ) -> None:
     services: Any = SimpleNamespace(
-        platform=PLATFORM, model=MODEL, findings=Findings(bench.store), examples=("a red apple",)
+        platform=PLATFORM,
+        model=MODEL,
+        store=bench.store,
+        findings=Findings(bench.store),
+        examples=("a red apple",),
     )
     page: Any = SimpleNamespace(_services=services)
+    page._moved = lambda *told: RecommendPage._moved(page, *told)
     page._judged = lambda: RecommendPage._judged(page)
     page._answer = lambda wish, audit_id: RecommendPage._answer(page, wish, audit_id)
     page._elsewhere = lambda *told: RecommendPage._elsewhere(page, *told)

@@ -6,6 +6,7 @@ from webapp.audit_page import AuditPage
 from webapp.client_endpoint import client_endpoint
 from webapp.generate_page import GeneratePage
 from webapp.history_page import HistoryPage
+from webapp.machine_page import MachinePage
 from webapp.recommend_page import RecommendPage
 from webapp.services import Services
 from webapp.shell import footer, header
@@ -39,6 +40,10 @@ def build(services: Services) -> gr.Blocks:
     with app.route("History", "history") as page:
         header("History", notice)
         HistoryPage(services).connect(page)
+        footer(services.platform, services.model.name)
+    with app.route("Machine", "machine") as page:
+        header("Machine", notice)
+        MachinePage(services).connect(page)
         footer(services.platform, services.model.name)
     built: gr.Blocks = app
     return built

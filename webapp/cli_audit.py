@@ -24,6 +24,10 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on standar
 Database = Annotated[Path | None, typer.Option("--db", help="The database; pictures beside it.")]
 
 
+LATEST = 200
+"""Of the pictures made here, those whose times are looked at."""
+
+
 def add_to(app: typer.Typer) -> None:
     app.command()(audit)
     app.command()(recommend)
@@ -117,6 +121,7 @@ def recommend(
 ) -> None:
     """A configuration for this platform, with the evidence; exits 1 where nothing qualifies."""
     from audit.document import plain
+    from audit.pace import pace_changes, told
     from audit.recommendation import recommend as judge_goal
     from audit.recommendation import stale
     from core.platforms import detect
@@ -124,7 +129,10 @@ def recommend(
     wish = next((known for known in GOALS if known == goal), None)
     if wish is None:
         raise BadInput(f"Unknown goal {goal!r}: choose one of {', '.join(GOALS)}.")
-    result = _result(places(database), audit_id)
+    place = places(database)
+    result = _result(place, audit_id)
+    with Store(place.database) as store:
+        changes = pace_changes(result, store.generations(LATEST))
     platform = detect()
     answer = judge_goal(
         result.scores,
@@ -136,7 +144,8 @@ def recommend(
     )
     old = stale(answer, platform)
     if as_json:
-        print_json(plain({"recommendation": answer, "stale": old}))
+        moved = [{**plain(c), "ratio": c.ratio, "sentence": c.sentence} for c in changes]
+        print_json(plain({"recommendation": answer, "stale": old, "moved": moved}))
     else:
         say(answer.reason)
         for sentence in answer.evidence:
@@ -147,6 +156,8 @@ def recommend(
             say(f"  not {loser.key}: {loser.reason}")
         if old:
             say(f"  stale: {old}")
+        for sentence in told(changes, answer.key, result.baseline):
+            say(f"  stale: {sentence}")
     if answer.configuration is None:
         raise typer.Exit(1)
 

@@ -18,8 +18,10 @@ from core.request import Following, Job, Request, StepEvent
 from core.run import Run, TextSize
 from core.shortage import run_stepping_down
 from core.store import Store
+from webapp.batch_choice import choose, room
 from webapp.cli_options import with_fields, with_slots
 from webapp.cli_request import asked, named, pictures, remarks_document, tell_remarks
+from webapp.findings import Findings
 from webapp.job_document import effects, seconds
 from webapp.memory_limit import byte_count, document, over_limit, planned
 from webapp.places import places
@@ -47,6 +49,13 @@ def generate(
     negative: Annotated[str | None, typer.Option(help="What it should not show.")] = None,
     batch_size: Annotated[int, typer.Option(help="Pictures computed together.", min=1)] = 1,
     batch_count: Annotated[int, typer.Option(help="Batches, one after another.", min=1)] = 1,
+    batch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|any",
+            help="Choose batches: auto where an audit found pixels unchanged, or any.",
+        ),
+    ] = None,
     memory_limit: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Choose settings for it, as 0.9GB or 900MB.")
     ] = None,
@@ -60,6 +69,8 @@ def generate(
     from core.optimizations import availability, chosen, configure
     from core.platforms import detect
 
+    if batch not in (None, "auto", "any"):
+        raise BadInput(f"--batch is auto or any, not {batch!r}.")
     limit = None if memory_limit is None else byte_count(memory_limit)
     place = places(database)
     said = {"prompt": prompt, "negative_prompt": negative, **fields}
@@ -76,7 +87,8 @@ def generate(
     targets = _targets(out, requests)
     store = Store(place.database)
     engine = DiffusersEngine(platform, store.pictures)
-    choice, notes = Choice(configuration=configuration, batch_size=batch_size), []
+    together = 1 if batch else batch_size
+    choice, notes = Choice(configuration=configuration, batch_size=together), []
     memory_plan = None
     if limit is not None:
         with lease(platform.device, place.leases):
@@ -84,14 +96,31 @@ def generate(
         tell(f"  {memory_plan.sentence}")
         choice = memory_plan.choice
         notes = [memory_plan.sentence] if memory_plan.changes else []
+    batches = [
+        tuple(requests[i : i + choice.batch_size])
+        for i in range(0, len(requests), choice.batch_size)
+    ]
+    if batch and len(requests) > 1:
+        split = choose(
+            len(requests),
+            requests[0],
+            choice.configuration,
+            platform,
+            store,
+            Findings(store),
+            allowed=batch == "any",
+            room=limit or room(platform),
+        )
+        tell(f"  {split.reason}")
+        batches, notes = list(split.split(requests)), [*notes, split.reason]
     jobs = [
         Job(
             id=uuid.uuid4().hex,
-            requests=tuple(requests[i : i + choice.batch_size]),
+            requests=one,
             configuration=choice.configuration,
             notes=tuple(notes),
         )
-        for i in range(0, len(requests), choice.batch_size)
+        for one in batches
     ]
     runs: list[Run] = []
     with interruptible() as stop:

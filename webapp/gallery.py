@@ -60,6 +60,7 @@ def _shot(generation: Generation, mark: str) -> str:
     run = generation.run
     picture = run.pictures[0]
     request, run_id = picture.request, escape(run.job.id)
+    others = f" · and {len(run.pictures) - 1} more" if len(run.pictures) > 1 else ""
     download = ""
     if picture.path is not None and picture.path.is_file():
         download = (
@@ -71,6 +72,7 @@ def _shot(generation: Generation, mark: str) -> str:
         f'<li class="sp-shot" data-shot="{run_id}"><a href="./?run={run_id}">{_image(run)}</a>'
         f'<p class="sp-shot-prompt" title="{escape(request.prompt)}">{escape(request.prompt)}</p>'
         f'<p class="sp-note sp-figures">seed {request.seed} · {request.width} × {request.height}'
+        f"{others}"
         f"<br>{_when(generation.made_at)}</p><p>{mark}</p>"
         f'<div class="sp-shot-actions">{download}'
         f'<button type="button" class="sp-plain" data-ask aria-label="Delete this picture">Delete'

@@ -1,7 +1,7 @@
 """The first page: a prompt, one button, a picture, and the truth about how it was made."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,12 @@ import gradio as gr
 
 from audit.twin import Twin
 from core.optimizations import SLOTS
+from core.request import Job
 from core.run import Run
 from webapp import comparer, gallery, run_card, scripts, twin_card, visitors
 from webapp.evidence_card import badge, mark
 from webapp.export_card import elsewhere
-from webapp.jobs import QueueFull
+from webapp.jobs import JobQueue, QueueFull
 from webapp.picture_form import PictureForm, filled, filled_with, random_seed
 from webapp.services import Services
 from webapp.shell import QUIET
@@ -75,7 +76,8 @@ class GeneratePage:
             form.cancel,
         ]
         for event in (form.go.click, form.prompt.submit):
-            event(self._generate, [*form.inputs, self.visitor], shown, **mine)
+            asked = [*form.batch.inputs, *form.inputs, self.visitor]
+            event(self._several, asked, shown, **mine)
         form.cancel.click(self._cancel, [self.job, self.visitor], form.cancel, **mine)
         form.examples.pick(_picked, None, form.prompt, **QUIET)
         written = [form.prompt, form.negative, form.syntax, form.guidance]
@@ -118,6 +120,36 @@ class GeneratePage:
             return
         async for update in self._follow(job.id, owner):
             yield update
+
+    async def _several(
+        self, count: float | None, together: bool, *values: Any
+    ) -> AsyncIterator[Any]:
+        """One picture, or as many jobs as the batches of several; who stops one stops the rest."""
+        *fields, secret = values
+        owner, queue = visitors.owner(secret), self._services.jobs
+        jobs: list[Job] = []
+        if count and count > 1:
+            try:
+                job = self.form.job(*fields)
+                split = self.form.batch.jobs
+                for one in await asyncio.to_thread(split, job, int(count), together):
+                    queue.submit(one, owner)
+                    jobs.append(one)
+            except (ValueError, QueueFull) as error:
+                _cancel_all(queue, jobs, owner)
+                sentence = run_card.problem(str(error))
+                yield sentence, "", gr.skip(), "", gr.skip(), *_buttons(running=False)
+                return
+        else:
+            async for update in self._generate(*values):
+                yield update
+        for place, job in enumerate(jobs):
+            async for update in self._follow(job.id, owner):
+                yield update
+            ticket = queue.look(job.id)
+            if ticket is None or ticket.state != "ok":
+                _cancel_all(queue, jobs[place + 1 :], owner)
+                return
 
     async def _follow(self, job_id: str, owner: str) -> AsyncIterator[Any]:
         """Look at a job until it is closed; leaving only stops the looking."""
@@ -209,6 +241,11 @@ class GeneratePage:
         seed = str(run.job.requests[0].seed)
         shown = await asyncio.to_thread(self._result, run, owner)
         yield *filled(run.job), *shown, job_id, seed, *_buttons(running=False)
+
+
+def _cancel_all(queue: JobQueue, jobs: Sequence[Job], owner: str) -> None:
+    for job in jobs:
+        queue.cancel(job.id, owner)
 
 
 def _same(count: int) -> tuple[Any, ...]:

@@ -17,6 +17,7 @@ from core.request import Job, Model, Request
 from core.samplers import SAMPLERS, find
 from webapp import advanced_form, scripts
 from webapp.advanced_form import SEEDS, AdvancedForm, whole
+from webapp.batch_form import BatchForm
 from webapp.services import Services
 from webapp.settings_form import SettingsForm, accepted
 from webapp.token_counter import TokenCounter
@@ -53,6 +54,8 @@ class PictureForm:
             )
         with gr.Accordion("Seed, size and steps", open=False, elem_classes="sp-accordion"):
             self._details()
+        with gr.Accordion("Several pictures", open=False, elem_classes="sp-accordion"):
+            self.batch = BatchForm(services)
         with gr.Accordion("Advanced", open=False, elem_classes="sp-accordion"):
             self.advanced = AdvancedForm(services.model)
         with gr.Accordion("Settings from a picture", open=False, elem_classes="sp-accordion"):

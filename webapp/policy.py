@@ -14,7 +14,10 @@ class Policy:
     largest_upload: str | None = None
     """As Gradio writes sizes, for example `20mb`; None takes files of any size."""
     metrics: bool = True
-    """Whether `/metrics` answers: how busy a server is may be nobody's business."""
+    """Whether `/metrics` answers, and the page of the machine says how busy it is and how long
+    everybody's pictures took: that may be nobody's business."""
+    unload: bool = True
+    """Whether whoever visits may make the models leave the memory."""
 
     twins: bool = True
     """Whether an idle machine reruns people's pictures with the baseline's settings."""

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from audit.changes import short_name
+from audit.pace import pace_changes, told
 from audit.recommendation import recommend, stale
 from audit.score import Audit, Recommendation
 from core.optimization import Configuration
@@ -19,6 +20,8 @@ from webapp.shell import QUIET
 from webapp.wish_form import Wish, WishForm, wish_of
 from webapp.words import AXIS_NAMES, chip, setting
 
+LATEST = 200
+"""Of the pictures made here, those whose times are looked at."""
 EMPTY = (
     '<section class="sp-card"><div class="sp-empty" id="no-audit"><h2>Nothing to recommend yet</h2>'
     "<p>A recommendation here is never a guess: it rests on an audit of this machine with this "
@@ -110,8 +113,17 @@ class RecommendPage:
             platform_fingerprint=audit.platform.fingerprint,
             audit_id=audit.audit_id,
         )
-        told = "" if answer.configuration is None else self._elsewhere(audit, answer.configuration)
-        return card(audit, answer, _warnings(audit, answer, wish, self._services)) + told
+        others = (
+            "" if answer.configuration is None else self._elsewhere(audit, answer.configuration)
+        )
+        moved = await asyncio.to_thread(self._moved, audit, answer)
+        warnings = (*_warnings(audit, answer, wish, self._services), *moved)
+        return card(audit, answer, warnings) + others
+
+    def _moved(self, audit: Audit, answer: Recommendation) -> tuple[str, ...]:
+        """What everybody's pictures since the audit say about its times."""
+        changes = pace_changes(audit, self._services.store.generations(LATEST))
+        return told(changes, answer.key, audit.baseline)
 
     def _elsewhere(self, audit: Audit, configuration: Configuration) -> str:
         """The answer for other programs, on the audit's own kind of picture."""

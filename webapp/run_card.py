@@ -103,8 +103,21 @@ def finished(run: Run, mark: str = "") -> str:
         f'{mark}<span class="sp-carried"><a href="{source}" download '
         'title="The file carries its receipt">Download</a> '
         f'<a href="./verify?run={escape(run.job.id)}">Verify</a></span></figcaption>'
-        "</figure></div>"
+        f"</figure>{_beside(run)}</div>"
     )
+
+
+def _beside(run: Run) -> str:
+    """The other pictures of a batch, each by its file."""
+    others = [p for p in run.pictures[1:] if p.path is not None and p.path.is_file()]
+    links = "".join(
+        f'<a href="{url(p.path or Path())}" download title="Seed {p.request.seed}">'
+        f"{image(url(p.path or Path()), p.request, 'Picture')}</a>"
+        for p in others
+    )
+    if not links:
+        return ""
+    return f'<p class="sp-hint">Computed in the same batch:</p><div class="sp-recent">{links}</div>'
 
 
 def facts(run: Run, slots: Sequence[Slot]) -> str:

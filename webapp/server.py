@@ -138,6 +138,7 @@ def services(
                 policy=policy,
                 shadow=shadow,
                 metrics=metrics,
+                worker=engine,
             )
         finally:
             if shadow is not None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from core.platforms import Platform
 from core.request import Model
 from core.store import Store
+from core.worker import WorkerEngine
 from webapp.audits import Audits
 from webapp.findings import Findings
 from webapp.jobs import JobQueue
@@ -35,3 +36,5 @@ class Services:
     """Reruns pictures with the baseline's settings; None where the machine is left in peace."""
     metrics: Metrics | None = None
     """What `/metrics` shows; None where nothing counts."""
+    worker: WorkerEngine | None = None
+    """The process that makes pictures; None where they are made otherwise."""

@@ -13,6 +13,7 @@ PAGES = (
     ("Recommend", "./recommend"),
     ("Verify", "./verify"),
     ("History", "./history"),
+    ("Machine", "./machine"),
 )
 """Names and addresses, relative so that the app may be mounted anywhere."""
 

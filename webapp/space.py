@@ -105,7 +105,11 @@ def _serve(chosen: Start, bucket: Path) -> int:
     kept = keeps(bucket)
     place = places(bucket / "seedproof" / "seedproof.db", access="exclusive") if kept else places()
     policy = Policy(
-        notice=chosen.notice(kept), plans=PLANS, largest_upload=LARGEST_UPLOAD, metrics=False
+        notice=chosen.notice(kept),
+        plans=PLANS,
+        largest_upload=LARGEST_UPLOAD,
+        metrics=False,
+        unload=False,
     )
     try:
         serve(place, "pocket", host=chosen.host, port=chosen.port, policy=policy)
