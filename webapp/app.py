@@ -5,6 +5,7 @@ import gradio as gr
 from webapp.audit_page import AuditPage
 from webapp.generate_page import GeneratePage
 from webapp.history_page import HistoryPage
+from webapp.queue_page import QueuePage
 from webapp.recommend_page import RecommendPage
 from webapp.services import Services
 from webapp.shell import footer, header
@@ -17,26 +18,31 @@ def build(services: Services) -> gr.Blocks:
     Pages are routes and not tabs: an address can then name an audit or a picture, and the
     browser's back button and bookmarks work.
     """
-    notice = services.policy.notice
+    notice, accounts = services.policy.notice, services.rules is not None
     with gr.Blocks(title="Seedproof", analytics_enabled=False, fill_width=True) as app:
-        header("Generate", notice)
+        header("Generate", notice, accounts=accounts)
         GeneratePage(services).connect(app)
         footer(services.platform, services.model.name)
     with app.route("Audit", "audit") as page:
-        header("Audit", notice)
+        header("Audit", notice, accounts=accounts)
         AuditPage(services).connect(page)
         footer(services.platform, services.model.name)
     with app.route("Recommend", "recommend") as page:
-        header("Recommend", notice)
+        header("Recommend", notice, accounts=accounts)
         RecommendPage(services).connect(page)
         footer(services.platform, services.model.name)
     with app.route("Verify", "verify") as page:
-        header("Verify")
+        header("Verify", accounts=accounts)
         VerifyPage(services).connect(page)
         footer(services.platform, services.model.name)
     with app.route("History", "history") as page:
-        header("History", notice)
+        header("History", notice, accounts=accounts)
         HistoryPage(services).connect(page)
         footer(services.platform, services.model.name)
+    if accounts:
+        with app.route("Queue", "queue") as page:
+            header("Queue", notice, accounts=accounts)
+            QueuePage(services).connect(page)
+            footer(services.platform, services.model.name)
     built: gr.Blocks = app
     return built

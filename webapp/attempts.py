@@ -15,7 +15,8 @@ _REMEMBERED = 20_000
 
 class Attempts:
     """Tries of the last quarter of an hour. A try counts from its begin, so that many at once
-    cannot pass; one that succeeds is taken back, with all others of its address."""
+    cannot pass; one that succeeds is taken back, and no other: an account of one's own must not
+    buy tries at somebody else's."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -41,11 +42,10 @@ class Attempts:
         return 0.0
 
     def succeeded(self, address: str, name: str) -> None:
-        """Others' tries of this name stay counted: its owner's success says nothing of them."""
         with self._lock:
-            self._tries.pop(f"address {_block(address)}", None)
-            if tries := self._tries.get(f"name {name}"):
-                tries.pop()
+            for key in (f"address {_block(address)}", f"name {name}"):
+                if tries := self._tries.get(key):
+                    tries.pop()
 
 
 def _block(address: str) -> str:

@@ -10,6 +10,7 @@ import typer
 import typer.main
 
 from core.database import StoreError
+from webapp import cli_accounts
 from webapp.places import places
 from webapp.terminal import BadInput, print_json, say
 from webapp.waiting import share_cores
@@ -66,12 +67,46 @@ def serve(
     journal: Annotated[
         bool, typer.Option("--journal", help="A line of JSON on standard error per job.")
     ] = False,
+    accounts: Annotated[
+        Path | None, typer.Option(help="Only these accounts may come in (seedproof account add).")
+    ] = None,
+    trust_header: Annotated[
+        str | None, typer.Option(help="The header in which a trusted proxy names the user.")
+    ] = None,
+    trusted_proxy: Annotated[
+        list[str] | None, typer.Option(help="Address or range of that proxy; may be repeated.")
+    ] = None,
+    admin: Annotated[
+        list[str] | None, typer.Option(help="A user of that proxy who is an admin.")
+    ] = None,
+    limits: Annotated[
+        Path | None, typer.Option(help="A TOML file of limits for everybody.")
+    ] = None,
     database: Database = None,
 ) -> None:
     """The app in the browser."""
+    from webapp.limits import Limits, read_limits
+    from webapp.policy import Policy
     from webapp.server import serve as start
 
-    start(places(database), model, host=host, port=port, browser=browser, journal=journal)
+    proxies = trusted_proxy or []
+    identify, login = cli_accounts.entrance(accounts, trust_header, proxies, admin or [])
+    if identify is not None:
+        # uvicorn puts another address in place of the peer's, on its word, where it trusts it.
+        # A header that names the user is believed of the peer itself, so nothing may be put there.
+        os.environ["FORWARDED_ALLOW_IPS"] = "" if trust_header else ",".join(proxies)
+    policy = Policy(limits=read_limits(limits) if limits else Limits())
+    start(
+        places(database),
+        model,
+        host=host,
+        port=port,
+        browser=browser,
+        policy=policy,
+        journal=journal,
+        identify=identify,
+        login=login,
+    )
 
 
 def application() -> typer.Typer:
@@ -91,6 +126,7 @@ def application() -> typer.Typer:
     cli_audit.add_to(app)
     cli_verify.add_to(app)
     cli_export.add_to(app)
+    cli_accounts.add_to(app)
     app.command()(serve)
     return app
 

@@ -1,6 +1,8 @@
 """What whoever visits may do here: everything on one's own machine, less where strangers come."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from webapp.limits import Limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +17,8 @@ class Policy:
     """As Gradio writes sizes, for example `20mb`; None takes files of any size."""
     metrics: bool = True
     """Whether `/metrics` answers: how busy a server is may be nobody's business."""
+    limits: Limits = field(default_factory=Limits)
+    """What one person may ask for."""
 
 
 OWN = Policy()

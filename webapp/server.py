@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from core.models import resolve
 from core.picture_file import MOST_BYTES
+from core.request import Job
 from core.store import Store
 from core.worker import WorkerEngine, open_worker
 from webapp.places import Places
@@ -20,6 +21,8 @@ from webapp.policy import OWN, Policy
 if TYPE_CHECKING:
     import gradio as gr
 
+    from webapp.identity import Identify
+    from webapp.login import Login
     from webapp.services import Services
 
 
@@ -32,14 +35,18 @@ def serve(
     browser: bool = False,
     policy: Policy = OWN,
     journal: bool = False,
+    identify: "Identify | None" = None,
+    login: "Login | None" = None,
 ) -> None:
     """Serve until interrupted; with `journal` a line of JSON tells of every job that ended.
+
+    With `identify` only whom it knows may come in; `login` is where they sign in, if here.
 
     Raises ValueError where the model or the port cannot be used.
     """
     _require_free(host, port)
     signal.signal(signal.SIGTERM, _interrupted)
-    with services(place, model, policy, journal=journal) as made:
+    with services(place, model, policy, journal=journal, identify=identify, login=login) as made:
         from webapp.app import build
 
         launch(build(made), made, host=host, port=port, browser=browser)
@@ -47,7 +54,13 @@ def serve(
 
 @contextmanager
 def services(
-    place: Places, model: str, policy: Policy = OWN, *, journal: bool = False
+    place: Places,
+    model: str,
+    policy: Policy = OWN,
+    *,
+    journal: bool = False,
+    identify: "Identify | None" = None,
+    login: "Login | None" = None,
 ) -> Iterator["Services"]:
     """Everything the pages need. The worker starts first and the model loads at first use.
 
@@ -64,6 +77,7 @@ def services(
         from core.shortage import SteppingEngine
         from webapp.audits import Audits
         from webapp.findings import Findings
+        from webapp.guard import Rules
         from webapp.jobs import JobQueue
         from webapp.journal import Journal
         from webapp.metrics import Metrics
@@ -88,7 +102,19 @@ def services(
             if journal:
                 log.closed(ticket)
 
-        jobs = JobQueue(reruns, store.add_generation, closed=closed)
+        def admit(job: Job, owner: str, kept: bool) -> None:
+            policy.limits.refuse(job, lambda: store.stored_bytes(owner) if kept else 0)
+
+        jobs = JobQueue(
+            reruns,
+            store.add_generation,
+            closed=closed,
+            admit=admit,
+            waiting_per_owner=policy.limits.waiting_jobs,
+        )
+        rules = None
+        if identify is not None:
+            rules = Rules(identify=identify, store=store, reports=Path(reports), login=login)
         metrics = Metrics(jobs.census, lambda: engine.pid)
         audits = Audits(
             store,
@@ -111,6 +137,7 @@ def services(
                 examples=examples(place.plans.parent / "prompts.toml"),
                 policy=policy,
                 metrics=metrics,
+                rules=rules,
             )
         finally:
             audits.close()
@@ -122,12 +149,16 @@ def launch(
     app: "gr.Blocks", made: "Services", *, host: str, port: int, browser: bool = False
 ) -> None:
     """Open the doors. Only pictures may be read from disk, and no event is an API."""
+    from starlette.middleware import Middleware
+
+    from webapp.guard import Guard
     from webapp.health import router
     from webapp.theme import HEAD, css, theme
 
     reruns = made.reports / "reruns"
     for folder in (made.store.pictures, reruns):
         folder.mkdir(parents=True, exist_ok=True)
+    guard = [] if made.rules is None else [Middleware(Guard, rules=made.rules)]
     app.queue(api_open=False, default_concurrency_limit=None)
     print(f"Seedproof is at http://{host}:{port} (Ctrl+C stops it)", flush=True)
     api, _, _ = app.launch(
@@ -148,6 +179,7 @@ def launch(
         run_history=False,
         enable_monitoring=False,
         mcp_server=False,
+        app_kwargs={"middleware": guard},
     )
     api.include_router(router(made))
     app.block_thread()

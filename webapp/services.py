@@ -5,9 +5,12 @@ from pathlib import Path
 
 from core.platforms import Platform
 from core.request import Model
+from core.run import Run
 from core.store import Store
 from webapp.audits import Audits
 from webapp.findings import Findings
+from webapp.guard import Rules
+from webapp.identity import Asked, Identity, visitor
 from webapp.jobs import JobQueue
 from webapp.metrics import Metrics
 from webapp.policy import OWN, Policy
@@ -32,3 +35,20 @@ class Services:
     policy: Policy = OWN
     metrics: Metrics | None = None
     """What `/metrics` shows; None where nothing counts."""
+    rules: Rules | None = None
+    """Who may come in and see what; None without accounts."""
+
+    def asker(self, request: Asked, secret: object) -> Identity:
+        """Who sent an event: by the server's own knowledge where there are accounts, else by the
+        secret that the browser sends. Raises PermissionError where nobody is signed in any more."""
+        if self.rules is None:
+            return visitor(secret)
+        found = self.rules.identify(request)
+        if found is None:
+            raise PermissionError("You are signed out: reload the page to sign in.")
+        return found
+
+    def generation(self, job_id: str, asker: Identity) -> Run | None:
+        """A stored run of no audit; None also where it is another's."""
+        run = self.store.generation(job_id)
+        return run if run is not None and asker.sees(self.store.owner(job_id)) else None

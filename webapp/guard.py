@@ -1,0 +1,270 @@
+"""What stands before a server with accounts: nobody in unasked, nobody at another's things.
+
+Gradio gives any file it may read, and any stream of events, to whoever knows its name. Behind this
+guard both belong to an owner. What of Gradio's own addresses the pages do not use is closed.
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from core.store import Store
+from webapp.holdings import Holdings
+from webapp.identity import Identify, Identity
+from webapp.login import Login
+from webapp.login_page import refusal_page
+
+OPEN = frozenset(
+    {"/healthz", "/readyz", "/metrics", "/gradio_api/startup-events", "/favicon.ico", "/robots.txt"}
+)
+"""They say nothing about anybody, see `webapp.health`; Gradio asks the fourth when it starts."""
+API = "/gradio_api/"
+_USED = re.compile(r"(upload_progress|info|app_id|theme\.css|login_check|custom_component/.+)/?")
+"""Gradio's addresses that serve everybody the same, or are named by something random."""
+_HEARTBEAT = re.compile(r"heartbeat/([^/]+)")
+_MOST_BYTES = 4_000_000
+"""Of one event's values; files are not among them."""
+SIGN_IN = "Sign in first: open this server in a browser."
+NO_NAME = "This server is reached through its proxy, which says who you are. Open it there."
+ELSEWHERE = "This request comes from another site. Open this server itself, and try again."
+NOT_YOURS = "There is no such thing here, or it is not yours."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What the guard goes by."""
+
+    identify: Identify
+    store: Store
+    reports: Path
+    """Reports of audits, which every account may read."""
+    login: Login | None = None
+    """None where a proxy says who somebody is."""
+    holdings: Holdings = field(default_factory=Holdings)
+
+    def may_read(self, identity: Identity, named: str) -> bool:
+        """Whether a file, as Gradio's address names it, is for this one. Anything else is not."""
+        try:
+            path = Path(named).resolve()
+        except (OSError, ValueError, RuntimeError):
+            return False
+        if self.holdings.has(str(path), identity.owner):
+            return True
+        if path.parent == self.store.pictures.resolve():
+            return identity.role == "admin" or self.store.shows(identity.owner, path.name)
+        # Gradio copies what it offers for download, and keeps its name.
+        copied = path.suffix in (".html", ".json") and (self.reports / path.name).is_file()
+        return copied and not self.holdings.known(str(path))
+
+
+class Guard:
+    """ASGI middleware. Who may come in is found out once, and every address has its rule."""
+
+    def __init__(self, app: ASGIApp, rules: Rules) -> None:
+        self._app = app
+        self._rules = rules
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._answer(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request, path = Request(scope, receive), _route(scope)
+        if path in OPEN:
+            await self._app(scope, receive, send)
+            return
+        if request.method not in ("GET", "HEAD", "OPTIONS") and _from_elsewhere(request):
+            await _refused(ELSEWHERE, 403)(scope, receive, send)
+            return
+        login = self._rules.login
+        if login is not None and path in ("/login", "/logout"):
+            signing = path == "/login"
+            answer = await login.answer(request) if signing else login.leave(request)
+            await answer(scope, receive, send)
+            return
+        identity = self._rules.identify(request)
+        if identity is None:
+            await self._unknown(request, path)(scope, receive, send)
+        elif path == "/account":
+            await self._account(identity)(scope, receive, send)
+        elif path.startswith(API) or path == API.rstrip("/"):
+            await self._gradio(identity, path.removeprefix(API), request, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _unknown(self, request: Request, path: str) -> Response:
+        asks_for_page = "text/html" in request.headers.get("accept", "")
+        page = request.method == "GET" and path.count("/") == 1 and asks_for_page
+        if self._rules.login is None:
+            return refusal_page(NO_NAME, 403) if page else _refused(NO_NAME, 403)
+        if not page:
+            return _refused(SIGN_IN, 401)
+        query = f"?{request.url.query}" if request.url.query else ""
+        answer = RedirectResponse("./login", status_code=303)
+        if place := path.removeprefix("/") + query:
+            url = request.url.replace_query_params(place=place).query
+            answer.headers["location"] = f"./login?{url}"
+        answer.headers["cache-control"] = "no-store"
+        return answer
+
+    def _account(self, identity: Identity) -> Response:
+        """For the bar of a page, which sets it as text."""
+        leave = self._rules.login is not None
+        told = {"name": identity.name, "role": identity.role, "leave": leave}
+        return JSONResponse(told, headers={"cache-control": "no-store"})
+
+    async def _gradio(self, identity: Identity, path: str, request: Request, send: Send) -> None:
+        """One rule for each of Gradio's addresses that the pages use; the others are closed."""
+        scope, receive = request.scope, request.receive
+        reads = request.method in ("GET", "HEAD")
+        fine = False
+        if reads and path.startswith("file="):
+            fine = await asyncio.to_thread(
+                self._rules.may_read, identity, path.removeprefix("file=")
+            )
+            send = _private(send)
+        elif reads and path == "queue/data":
+            asked = request.query_params.getlist("session_hash")
+            fine = bool(asked) and all(self._holds(one, identity) for one in asked)
+        elif reads and (found := _HEARTBEAT.fullmatch(path)):
+            fine = self._holds(found[1], identity)
+        elif request.method == "POST" and path in ("queue/join", "cancel"):
+            body = await _whole(request)
+            fine = body is not None and self._own_event(body, identity)
+            receive = _again(body or b"", receive)
+        elif request.method == "POST" and path == "upload":
+            fine, send = True, self._noting(identity, send)
+        elif reads:
+            fine = bool(_USED.fullmatch(path))
+        answer: ASGIApp = self._app if fine else _refused(NOT_YOURS, 404)
+        await answer(scope, receive, send)
+
+    def _holds(self, session: str, identity: Identity) -> bool:
+        """A session is whose it was at first."""
+        return self._rules.holdings.take(f"session {session}", identity.owner)
+
+    def _own_event(self, body: bytes, identity: Identity) -> bool:
+        """Whether an event is of a session of one's own, and every file in it is one's own.
+
+        Gradio reads any uploaded file that an event names, whoever uploaded it.
+        """
+        try:
+            # A name that stands twice counts twice: which one Gradio would read is not our guess.
+            read = json.loads(body, object_pairs_hook=list)
+            pairs = list(_pairs(read))
+            top = [value for name, value in read if name == "session_hash"]
+        except (ValueError, TypeError, RecursionError):
+            return False
+        if not top or not all(isinstance(one, str) and self._holds(one, identity) for one in top):
+            return False
+        paths = [value for name, value in pairs if name == "path" and value is not None]
+        return all(isinstance(one, str) and self._uploaded(one, identity) for one in paths)
+
+    def _uploaded(self, path: str, identity: Identity) -> bool:
+        try:
+            return self._rules.holdings.has(str(Path(path).resolve()), identity.owner)
+        except (OSError, ValueError, RuntimeError):
+            return False
+
+    def _noting(self, identity: Identity, send: Send) -> Send:
+        """Whoever uploads holds what Gradio answers: a list of paths."""
+        status, body = 0, b""
+
+        async def noting(message: Message) -> None:
+            nonlocal status, body
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            else:
+                body += message.get("body", b"")
+                if status == 200 and not message.get("more_body", False):
+                    for path in json.loads(body):
+                        resolved = str(Path(path).resolve())
+                        self._rules.holdings.give(resolved, identity.owner)
+            await send(message)
+
+        return noting
+
+
+def _route(scope: Scope) -> str:
+    """The path below the app's own root, as starlette's router has it."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    if root and (path == root or path.startswith(f"{root}/")):
+        return path[len(root) :]
+    return path
+
+
+def _from_elsewhere(request: Request) -> bool:
+    """Whether a browser sends this for a page of another site, with the cookies of its user.
+
+    Browsers say so on HTTPS and on one's own machine; elsewhere their Origin is compared.
+    """
+    if site := request.headers.get("sec-fetch-site"):
+        return site not in ("same-origin", "none")
+    if origin := request.headers.get("origin"):
+        return urlsplit(origin).netloc != request.headers.get("host", "")
+    return False
+
+
+def _refused(sentence: str, status: int) -> Response:
+    return JSONResponse({"detail": sentence}, status, headers={"cache-control": "no-store"})
+
+
+async def _whole(request: Request) -> bytes | None:
+    """The body; None where it is too long to be an event of ours."""
+    parts, length = [], 0
+    async for chunk in request.stream():
+        parts.append(chunk)
+        length += len(chunk)
+        if length > _MOST_BYTES:
+            return None
+    return b"".join(parts)
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """A body that was read already, once more; then what really comes, as a disconnect."""
+    left: AsyncIterator[Message] = _once({"type": "http.request", "body": body})
+
+    async def receiving() -> Message:
+        return await anext(left, None) or await receive()
+
+    return receiving
+
+
+async def _once(message: Message) -> AsyncIterator[Message]:
+    yield message
+
+
+def _pairs(value: Any) -> Iterator[tuple[str, Any]]:
+    """Every name with its value at any depth of JSON that was read as lists of pairs."""
+    if isinstance(value, tuple):
+        yield value
+        yield from _pairs(value[1])
+    elif isinstance(value, list):
+        for one in value:
+            yield from _pairs(one)
+
+
+def _private(send: Send) -> Send:
+    """No cache between us and the browser keeps it, and the browser asks again each time."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message)["cache-control"] = "private, no-cache"
+        await send(message)
+
+    return sending
