@@ -88,7 +88,7 @@ class ProxyHeader:
         if asked.client is None or not self._trusts(asked.client.host):
             return None
         found = _values(asked.headers, self.header)
-        name = found[0].strip() if len(found) == 1 else ""
+        name = found[0].strip(" \t") if len(found) == 1 else ""
         if not name or len(name) > MOST_LETTERS or not name.isprintable():
             return None
         return account(name, "admin" if name in self.admins else "user")
