@@ -249,9 +249,7 @@ def test_a_header_that_is_missing_doubled_or_odd_names_nobody() -> None:
     for odd in ("", " ", "x" * 201, "ann\tben", "ann\x85"):
         assert PROXY(asked(x_forwarded_user=odd)) is None
     twice = asked()
-    twice.headers = Headers(
-        raw=[(b"x-forwarded-user", b"ben"), (b"x-forwarded-user", b"ann")]
-    )
+    twice.headers = Headers(raw=[(b"x-forwarded-user", b"ben"), (b"x-forwarded-user", b"ann")])
     assert PROXY(twice) is None
     nowhere = asked(x_forwarded_user="ann")
     nowhere.client = None

@@ -26,7 +26,8 @@ element.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-act]");
   if (!button) return;
   const { act, job, to } = button.dataset;
-  trigger(act, { job, to: to ?? "" });
+  if (act === "move") trigger("move", { job, to });
+  if (act === "cancel") trigger("cancel", { job });
 });
 """
 
