@@ -14,8 +14,8 @@ What Gradio 6.31 does without the guard, as read and tried here:
 import io
 import json
 import threading
-import time
 import uuid
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,7 +34,9 @@ from core.store import Store
 from tests.browser_fixtures import free_port
 from tests.fake_engine import PLATFORM, FakeEngine, FakeWorkers
 from tests.test_accounts import write
+from tests.test_jobs import until
 from tests.test_pages import POCKET
+from tests.test_pages import made as in_a_loop
 from webapp.accounts import Accounts
 from webapp.app import build
 from webapp.audits import Audits
@@ -51,6 +53,10 @@ from webapp.sessions import COOKIE, Sessions
 from webapp.visitors import owner as visitor_owner
 
 FORM = "/gradio_api/queue/join"
+# Gradio's own count of its events reads a pandas option that pandas has deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:'future.no_silent:DeprecationWarning")
+PAGE = {"accept": "text/html,*/*"}
+"""As a browser asks for a page."""
 PASSWORDS = {"ann": "correct horse", "ben": "battery staple", "cat": "curiosity 9"}
 EVIL = '<img src=x onerror="alert(1)">'
 
@@ -81,7 +87,7 @@ class Server:
 
     def client(self, name: str | None = None) -> httpx.Client:
         """A browser, signed in as this account."""
-        made = httpx.Client(base_url=self.url, timeout=60, headers={"accept": "text/html"})
+        made = httpx.Client(base_url=self.url, timeout=60)
         if name is not None:
             sent = {"name": name, "password": PASSWORDS[name], "place": ""}
             assert made.post("login", data=sent).status_code == 303
@@ -119,16 +125,25 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             policy=Policy(limits=limits),
             rules=Rules(identify=sessions, store=store, reports=reports, login=login),
         )
-        app, port = build(services), free_port()
+        app, port = in_a_loop(lambda: build(services), alone=False), free_port()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(app, "block_thread", lambda: None)
-            launch(app, services, host="127.0.0.1", port=port)
-        routes = [route for route in app.app.routes if hasattr(route, "methods")]
-        yield Server(f"http://127.0.0.1:{port}/", services, engine, login, app, routes)
+            in_a_loop(lambda: launch(app, services, host="127.0.0.1", port=port), alone=False)
+        url = f"http://127.0.0.1:{port}/"
+        yield Server(url, services, engine, login, app, list(routes(app.app)))
         engine.open.set()
         app.close(verbose=False)
         audits.close()
         jobs.close()
+
+
+def routes(router: Any) -> Iterator[Any]:
+    """Every route, those of included routers too."""
+    for route in router.routes:
+        if hasattr(route, "original_router"):
+            yield from routes(route.original_router)
+        elif hasattr(route, "methods"):
+            yield route
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +238,7 @@ def test_health_needs_no_account(server: Server, people: dict[str, httpx.Client]
 
 
 def test_a_page_leads_to_the_login_and_back(people: dict[str, httpx.Client]) -> None:
-    answer = people["stranger"].get("audit?run=ab12")
+    answer = people["stranger"].get("audit?run=ab12", headers=PAGE)
     assert answer.status_code == 303
     form = people["stranger"].get(answer.headers["location"])
     assert 'value="audit?run=ab12"' in form.text
@@ -275,11 +290,12 @@ def test_no_other_site_signs_in_or_acts_for_anybody(
         assert "another site" in answer.json()["detail"]
     assert people["ben"].get("account").status_code == 200
     own = {"origin": server.url.rstrip("/")}
-    assert server.client().post("login", data=sent, headers=own).status_code == 303
+    with server.client() as client:
+        assert client.post("login", data=sent, headers=own).status_code == 303
 
 
 def test_guessing_ends_with_a_sentence(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server.login, "attempts", type(server.login.attempts)(), raising=True)
+    monkeypatch.setattr(server.login.attempts, "_tries", OrderedDict())
     with server.client() as client:
         for number in range(10):
             answer = client.post("login", data={"name": "ann", "password": f"guess {number}"})
@@ -293,7 +309,8 @@ def test_guessing_ends_with_a_sentence(server: Server, monkeypatch: pytest.Monke
 
 
 def test_a_form_that_is_too_long_is_not_read(server: Server) -> None:
-    answer = server.client().post("login", data={"name": "x" * 30_000, "password": "x"})
+    with server.client() as client:
+        answer = client.post("login", data={"name": "x" * 30_000, "password": "x"})
     assert answer.status_code == 413
 
 
@@ -470,7 +487,7 @@ def test_anothers_picture_is_no_picture(server: Server, people: dict[str, httpx.
             text = json.dumps(outputs)
             assert EVIL not in text
             seen[name] = "no such picture" not in text
-            assert ("nobody" in text) == seen[name]
+            assert seen[name] or ("nobody" not in text and path_of(run).name not in text)
         assert seen == {"ben": True, "ann": True, "cat": False}
 
 
@@ -533,6 +550,7 @@ def test_the_queue_shows_ones_own_and_an_admin_everything(
     engine.open.clear()
     try:
         for number, owner in enumerate(("ben", "ben", "ben", EVIL)):
+            until(lambda first=number == 0: first or jobs.census()["running"] == 1)  # type: ignore[misc]
             one = Job(id=f"job-{number}", requests=(asked,), configuration=configure({}, PLATFORM))
             jobs.submit(one, f"account:{owner}")
 
@@ -542,9 +560,6 @@ def test_the_queue_shows_ones_own_and_an_admin_everything(
         def act(name: str, method: str, **what: str) -> None:
             call(server, people[name], f"QueuePage.{method}", [""], event_data=what)
 
-        deadline = time.monotonic() + 30
-        while jobs.census()["running"] < 1:
-            assert time.monotonic() < deadline
         seen = {name: look(name) for name in ("ben", "cat", "ann")}
         assert seen["ben"].count('data-job="job-') == 3 + 3 + 4
         assert "1 job of somebody else" in seen["ben"]
@@ -572,6 +587,6 @@ def test_the_queue_shows_ones_own_and_an_admin_everything(
 
 
 def test_without_accounts_there_is_no_guard_and_no_queue_page(server: Server) -> None:
-    app = build(replace(server.services, rules=None))
+    app = in_a_loop(lambda: build(replace(server.services, rules=None)), alone=False)
     assert [page[0] for page in app.pages] == ["", "audit", "recommend", "verify", "history"]
     assert "queue" in [page[0] for page in server.app.pages]
