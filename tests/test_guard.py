@@ -3,12 +3,12 @@
 What Gradio 6.31 does without the guard, as read and tried here:
 
 - `/gradio_api/file=` serves pictures and anybody's uploads to whoever knows the path, and fetches
-  any public address of the internet for whoever asks.
+  any public address of the internet for whoever asks (that was only read).
 - `/gradio_api/queue/data` gives a session's events to whoever knows its hash, which a browser draws
   with `Math.random`, and takes them away from whoever they are for; `cancel` and `heartbeat` need
   nothing but the hash under any login of Gradio's own.
 - An event may name any uploaded file as its input, whoever uploaded it, and is given its contents.
-- `/gradio_api/upload` names a file by the digest of its bytes: equal files are one file.
+- `/gradio_api/upload` names a file by a digest of its bytes: equal files are one file.
 """
 
 import io

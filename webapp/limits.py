@@ -30,6 +30,15 @@ class Limits:
     stored_bytes: int | None = None
     """Of one owner's picture files together."""
 
+    @property
+    def sentence(self) -> str:
+        """What a form says beforehand; empty where nothing of it is limited."""
+        sides = (("wide", self.width), ("high", self.height))
+        parts = [f"{most} pixels {word}" for word, most in sides if most is not None]
+        if self.num_inference_steps is not None:
+            parts.append(f"{self.num_inference_steps} steps")
+        return f"On this server at most: {', '.join(parts)}." if parts else ""
+
     def refuse(self, job: Job, stored: Callable[[], int]) -> None:
         """Raises OverLimit; `stored` counts the owner's bytes, and is asked last."""
         for request in job.requests:
