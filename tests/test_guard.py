@@ -26,6 +26,8 @@ import gradio as gr
 import httpx
 import pytest
 from PIL import Image
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
 from core.optimizations import configure
 from core.request import Job, Request, Watch
@@ -41,7 +43,7 @@ from webapp.accounts import Accounts
 from webapp.app import build
 from webapp.audits import Audits
 from webapp.findings import Findings
-from webapp.guard import OPEN, Rules
+from webapp.guard import OPEN, Guard, Rules
 from webapp.jobs import JobQueue
 from webapp.limits import Limits
 from webapp.login import Login
@@ -314,6 +316,14 @@ def test_a_form_that_is_too_long_is_not_read(server: Server) -> None:
     assert answer.status_code == 413
 
 
+def test_over_https_the_cookie_goes_nowhere_else(server: Server) -> None:
+    guard = Guard(Starlette(), server.services.rules)  # type: ignore[arg-type]
+    sent = {"name": "ben", "password": PASSWORDS["ben"]}
+    with TestClient(guard, base_url="https://seedproof.example", follow_redirects=False) as client:
+        cookie = client.post("/login", data=sent).headers["set-cookie"]
+    assert "; Secure" in cookie
+
+
 # Files
 
 
@@ -508,6 +518,12 @@ def test_a_session_is_whose_it_was_at_first(
         assert client.post("gradio_api/cancel", json=cancel).status_code == status
         assert client.get(f"gradio_api/call/x/{event_id}").status_code == status
         assert client.post(f"gradio_api/stream/{event_id}/close").status_code == status
+    watched = uuid.uuid4().hex
+    assert people["ben"].post(f"gradio_api/upload?upload_id={watched}").status_code != 404
+    watching = f"gradio_api/upload_progress?upload_id={watched}"
+    assert people["cat"].get(watching).status_code == 404
+    assert "not yours" in people["cat"].get(watching).text
+    assert "not yours" not in people["ben"].get(watching).text
     twice = f"session_hash={uuid.uuid4().hex}&session_hash={session}"
     assert people["cat"].get(f"gradio_api/queue/data?{twice}").status_code == 404
     doubled = json.dumps({**body, "session_hash": "own"}).replace(

@@ -29,8 +29,6 @@ OPEN = frozenset(
 )
 """They say nothing about anybody, see `webapp.health`; Gradio asks the fourth when it starts."""
 API = "/gradio_api/"
-_USED = re.compile(r"(upload_progress|info|app_id|theme\.css|login_check|custom_component/.+)/?")
-"""Gradio's addresses that serve everybody the same, or are named by something random."""
 _HEARTBEAT = re.compile(r"heartbeat/([^/]+)")
 _MOST_BYTES = 4_000_000
 """Of one event's values; files are not among them."""
@@ -138,24 +136,29 @@ class Guard:
             )
             send = _private(send)
         elif reads and path == "queue/data":
-            asked = request.query_params.getlist("session_hash")
-            fine = bool(asked) and all(self._holds(one, identity) for one in asked)
+            fine = self._hold(request.query_params.getlist("session_hash"), identity)
+        elif reads and path == "upload_progress":
+            fine = self._hold(request.query_params.getlist("upload_id"), identity)
         elif reads and (found := _HEARTBEAT.fullmatch(path)):
-            fine = self._holds(found[1], identity)
+            fine = self._hold([found[1]], identity)
         elif request.method == "POST" and path in ("queue/join", "cancel"):
             body = await _whole(request)
             fine = body is not None and self._own_event(body, identity)
             receive = _again(body or b"", receive)
         elif request.method == "POST" and path == "upload":
-            fine, send = True, self._noting(identity, send)
+            watched = request.query_params.getlist("upload_id")
+            fine = not watched or self._hold(watched, identity)
+            send = self._noting(identity, send)
         elif reads:
-            fine = bool(_USED.fullmatch(path))
+            # What events there are: the same for everybody, and asked for by Gradio's client.
+            fine = path == "info"
         answer: ASGIApp = self._app if fine else _refused(NOT_YOURS, 404)
         await answer(scope, receive, send)
 
-    def _holds(self, session: str, identity: Identity) -> bool:
-        """A session is whose it was at first."""
-        return self._rules.holdings.take(f"session {session}", identity.owner)
+    def _hold(self, drawn: list[str], identity: Identity) -> bool:
+        """Whether all of them, drawn by a browser, are one's own: whose they were at first."""
+        taken = [self._rules.holdings.take(f"drawn {one}", identity.owner) for one in drawn]
+        return bool(taken) and all(taken)
 
     def _own_event(self, body: bytes, identity: Identity) -> bool:
         """Whether an event is of a session of one's own, and every file in it is one's own.
@@ -169,7 +172,7 @@ class Guard:
             top = [value for name, value in read if name == "session_hash"]
         except (ValueError, TypeError, RecursionError):
             return False
-        if not top or not all(isinstance(one, str) and self._holds(one, identity) for one in top):
+        if not all(isinstance(one, str) for one in top) or not self._hold(top, identity):
             return False
         paths = [value for name, value in pairs if name == "path" and value is not None]
         return all(isinstance(one, str) and self._uploaded(one, identity) for one in paths)
