@@ -7,6 +7,7 @@ What Gradio 6.31 does without the guard, as read and tried here:
 - `/gradio_api/queue/data` gives a session's events to whoever knows its hash, which a browser draws
   with `Math.random`, and takes them away from whoever they are for; `cancel` and `heartbeat` need
   nothing but the hash under any login of Gradio's own.
+- Except on localhost it allows every origin to read its answers, with cookies (that was only read).
 - An event may name any uploaded file as its input, whoever uploaded it, and is given its contents.
 - `/gradio_api/upload` names a file by a digest of its bytes: equal files are one file.
 """
@@ -291,6 +292,13 @@ def test_no_other_site_signs_in_or_acts_for_anybody(
         assert answer.status_code == 403, path
         assert "another site" in answer.json()["detail"]
     assert people["ben"].get("account").status_code == 200
+    picture = file_url(path_of(made(server, "account:ben", "a panda from elsewhere")))
+    for path in ("account", picture, "config"):
+        assert people["ben"].get(path, headers=headers).status_code == 403, path
+    followed = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
+    assert people["ben"].get(picture, headers=followed).status_code == 200
+    assert people["ben"].post("logout", headers=followed).status_code == 403
+    assert people["ben"].get("", headers=followed).headers["x-frame-options"] == "SAMEORIGIN"
     own = {"origin": server.url.rstrip("/")}
     with server.client() as client:
         assert client.post("login", data=sent, headers=own).status_code == 303

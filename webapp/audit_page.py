@@ -29,8 +29,6 @@ LOOK = 0.4
 """Seconds between two looks at an audit that runs."""
 FIRST = ("smoke", "quick", "standard", "certified")
 """The order in which plans are offered; others follow by name."""
-
-
 FOR_ADMINS = "Only an admin may start or stop audits here: they take the machine from everybody."
 
 
@@ -181,7 +179,7 @@ class AuditPage:
         try:
             self._require_admin(request)
         except Forbidden:
-            return gr.Button("An admin’s", interactive=False)
+            return gr.Button("Only an admin", interactive=False)
         self._services.audits.stop()
         return gr.Button("Stopping", interactive=False)
 

@@ -7,10 +7,8 @@ guard both belong to an owner. What of Gradio's own addresses the pages do not u
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import MutableHeaders
@@ -19,6 +17,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.store import Store
+from webapp.event_body import again, named, whole
 from webapp.holdings import Holdings
 from webapp.identity import Identify, Identity
 from webapp.login import Login
@@ -30,8 +29,6 @@ OPEN = frozenset(
 """They say nothing about anybody, see `webapp.health`; Gradio asks the fourth when it starts."""
 API = "/gradio_api/"
 _HEARTBEAT = re.compile(r"heartbeat/([^/]+)")
-_MOST_BYTES = 4_000_000
-"""Of one event's values; files are not among them."""
 SIGN_IN = "Sign in first: open this server in a browser."
 NO_NAME = "This server is reached through its proxy, which says who you are. Open it there."
 ELSEWHERE = "This request comes from another site. Open this server itself, and try again."
@@ -85,10 +82,10 @@ class Guard:
         if path in OPEN:
             await self._app(scope, receive, send)
             return
-        if request.method not in ("GET", "HEAD", "OPTIONS") and _from_elsewhere(request):
+        if _from_elsewhere(request):
             await _refused(ELSEWHERE, 403)(scope, receive, send)
             return
-        login = self._rules.login
+        login, send = self._rules.login, _unframed(send)
         if login is not None and path in ("/login", "/logout"):
             signing = path == "/login"
             answer = await login.answer(request) if signing else login.leave(request)
@@ -142,9 +139,9 @@ class Guard:
         elif reads and (found := _HEARTBEAT.fullmatch(path)):
             fine = self._hold([found[1]], identity)
         elif request.method == "POST" and path in ("queue/join", "cancel"):
-            body = await _whole(request)
+            body = await whole(request)
             fine = body is not None and self._own_event(body, identity)
-            receive = _again(body or b"", receive)
+            receive = again(body or b"", receive)
         elif request.method == "POST" and path == "upload":
             watched = request.query_params.getlist("upload_id")
             fine = not watched or self._hold(watched, identity)
@@ -165,17 +162,10 @@ class Guard:
 
         Gradio reads any uploaded file that an event names, whoever uploaded it.
         """
-        try:
-            # A name that stands twice counts twice: which one Gradio would read is not our guess.
-            read = json.loads(body, object_pairs_hook=list)
-            pairs = list(_pairs(read))
-            top = [value for name, value in read if name == "session_hash"]
-        except (ValueError, TypeError, RecursionError):
+        found = named(body)
+        if found is None or not self._hold(found.sessions, identity):
             return False
-        if not all(isinstance(one, str) for one in top) or not self._hold(top, identity):
-            return False
-        paths = [value for name, value in pairs if name == "path" and value is not None]
-        return all(isinstance(one, str) and self._uploaded(one, identity) for one in paths)
+        return all(self._uploaded(one, identity) for one in found.files)
 
     def _uploaded(self, path: str, identity: Identity) -> bool:
         try:
@@ -212,12 +202,15 @@ def _route(scope: Scope) -> str:
 
 
 def _from_elsewhere(request: Request) -> bool:
-    """Whether a browser sends this for a page of another site, with the cookies of its user.
+    """Whether a page of another site sends or reads this, with the cookies of its visitor.
 
-    Browsers say so on HTTPS and on one's own machine; elsewhere their Origin is compared.
+    Reading counts, because Gradio lets every origin read. A link that one follows does not.
+    Browsers say where a request is from on HTTPS and on one's own machine; elsewhere the Origin
+    is compared, which they send wherever another page could read the answer.
     """
     if site := request.headers.get("sec-fetch-site"):
-        return site not in ("same-origin", "none")
+        follows = request.method == "GET" and request.headers.get("sec-fetch-mode") == "navigate"
+        return site not in ("same-origin", "none") and not follows
     if origin := request.headers.get("origin"):
         return urlsplit(origin).netloc != request.headers.get("host", "")
     return False
@@ -227,47 +220,20 @@ def _refused(sentence: str, status: int) -> Response:
     return JSONResponse({"detail": sentence}, status, headers={"cache-control": "no-store"})
 
 
-async def _whole(request: Request) -> bytes | None:
-    """The body; None where it is too long to be an event of ours."""
-    parts, length = [], 0
-    async for chunk in request.stream():
-        parts.append(chunk)
-        length += len(chunk)
-        if length > _MOST_BYTES:
-            return None
-    return b"".join(parts)
-
-
-def _again(body: bytes, receive: Receive) -> Receive:
-    """A body that was read already, once more; then what really comes, as a disconnect."""
-    left: AsyncIterator[Message] = _once({"type": "http.request", "body": body})
-
-    async def receiving() -> Message:
-        return await anext(left, None) or await receive()
-
-    return receiving
-
-
-async def _once(message: Message) -> AsyncIterator[Message]:
-    yield message
-
-
-def _pairs(value: Any) -> Iterator[tuple[str, Any]]:
-    """Every name with its value at any depth of JSON that was read as lists of pairs."""
-    if isinstance(value, tuple):
-        yield value
-        yield from _pairs(value[1])
-    elif isinstance(value, list):
-        for one in value:
-            yield from _pairs(one)
-
-
 def _private(send: Send) -> Send:
     """No cache between us and the browser keeps it, and the browser asks again each time."""
+    return _with("cache-control", "private, no-cache", send)
 
+
+def _unframed(send: Send) -> Send:
+    """No other site shows it inside its own, where clicks could be led astray."""
+    return _with("x-frame-options", "SAMEORIGIN", send)
+
+
+def _with(name: str, value: str, send: Send) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            MutableHeaders(scope=message)["cache-control"] = "private, no-cache"
+            MutableHeaders(scope=message)[name] = value
         await send(message)
 
     return sending

@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 
 from webapp import visitors
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Role = Literal["admin", "user", "visitor"]
 MOST_LETTERS = 200
 """Of a name in a proxy's header."""
@@ -59,7 +60,7 @@ def visitor(secret: object) -> Identity:
     return Identity(visitors.owner(secret), "", "visitor")
 
 
-def network(text: str) -> "Network":
+def network(text: str) -> Network:
     """An address or a CIDR range. Raises ValueError with a sentence."""
     try:
         return ipaddress.ip_network(text.strip())
@@ -67,9 +68,6 @@ def network(text: str) -> "Network":
         raise ValueError(
             f"A trusted proxy is an address or a range such as 10.0.0.0/8, not {text!r}."
         ) from None
-
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,14 +54,18 @@ name();
 """
 _ACCOUNT = """
 const place = element.querySelector("[data-account]");
-fetch("./account").then((answer) => answer.json()).then((account) => {
+fetch("./account").then((answer) => {
+  if (answer.status === 401) location.reload();
+  return answer.ok ? answer.json() : null;
+}).then((account) => {
+  if (!account) return;
   place.querySelector("b").textContent = account.name;
   place.querySelector("span").textContent = account.role === "admin" ? "admin" : "";
   place.querySelector("form").hidden = !account.leave;
   place.hidden = false;
-}).catch(() => location.reload());
+}).catch(() => {});
 """
-"""Set as text: a proxy may pass any name on. Who is signed out meanwhile is asked to sign in."""
+"""Set as text: a proxy may pass any name on. Who is signed out meanwhile is led to sign in."""
 
 
 def header(current: str, notice: str = "", *, accounts: bool = False) -> None:
