@@ -73,6 +73,23 @@ def owned_generations(db: Database) -> None:
     db.execute("create index generations_by_owner on generations (owner, outcome, id, searched)")
 
 
+def picture_owners(db: Database) -> None:
+    """Who may have a picture's file, by the name that the file has in the picture folder."""
+    db.execute("create table shown (name text not null, owner text not null, job_id text not null)")
+    for row in list(db.query("select run, owner, job_id from generations")):
+        for name in picture_names(json.loads(row["run"])):
+            values = [name, row["owner"], row["job_id"]]
+            db.execute("insert into shown (name, owner, job_id) values (?, ?, ?)", values)
+    db.execute("create index shown_by_name on shown (name, owner)")
+    db.execute("create index shown_by_owner on shown (owner, name)")
+    db.execute("create index shown_by_job on shown (job_id)")
+
+
+def picture_names(run: Mapping[str, Any]) -> list[str]:
+    """The names of a stored run's picture files, without their folder."""
+    return [Path(one["path"]).name for one in run["pictures"] if one["path"]]
+
+
 def search_text(run: Mapping[str, Any]) -> str:
     """What a stored run is found by, in small letters: prompts, seeds, sampler, settings.
 
@@ -95,7 +112,7 @@ def shadow_twins(db: Database) -> None:
     )
 
 
-STEPS = (audits_and_runs, owned_generations, shadow_twins)
+STEPS = (audits_and_runs, owned_generations, picture_owners, shadow_twins)
 """In the order in which they are applied. A released step never changes; a change is a new step."""
 MIGRATIONS = Migrations("seedproof")
 for step in STEPS:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from core.database import search_text
+from core.database import picture_names, search_text
 from core.records import Records, now
 from core.run import Run
 
@@ -39,6 +39,7 @@ class History(Records):
     def add_generation(self, run: Run, owner: str = NOBODY) -> None:
         """Keep a run that belongs to no audit."""
         text = self._dump(run)
+        record = json.loads(text)
         with self._writing() as db:
             db.table("generations").insert(
                 {
@@ -47,9 +48,12 @@ class History(Records):
                     "owner": owner,
                     "job_id": run.job.id,
                     "outcome": run.outcome,
-                    "searched": search_text(json.loads(text)),
+                    "searched": search_text(record),
                 }
             )
+            for name in picture_names(record):
+                shown = {"name": name, "owner": owner, "job_id": run.job.id}
+                db.table("shown").insert(shown)
 
     def generations(self, limit: int = 100) -> tuple[Run, ...]:
         """Everybody's, the latest first."""
@@ -101,12 +105,19 @@ class History(Records):
     def add_twin(self, job_id: str, twin: object, run: Run | None = None) -> None:
         """Keep what became of a generation's twin, and the run that made it where there is one;
         nothing where the generation was deleted meanwhile."""
+        text = self._dump(run) if run else None
         with self._writing() as db:
             db.execute(
                 "insert or replace into twins (job_id, run, twin, saved_at) select ?, ?, ?, ? "
                 "where exists (select 1 from generations where job_id = ?)",
-                [job_id, self._dump(run) if run else None, self._dump(twin), now(), job_id],
+                [job_id, text, self._dump(twin), now(), job_id],
             )
+            for name in picture_names(json.loads(text)) if text else ():
+                db.execute(
+                    "insert into shown (name, owner, job_id) select ?, owner, job_id "
+                    "from generations where job_id = ?",
+                    [name, job_id],
+                )
 
     def twin(self, job_id: str, kind: type[T]) -> T | None:
         """None where nobody looked after it yet."""
@@ -127,6 +138,7 @@ class History(Records):
                 return False
             rows += db.query("select run from twins where job_id = ? and run is not null", [job_id])
             db.execute(f"delete {mine}", [job_id, owner])
+            db.execute("delete from shown where job_id = ? and owner = ?", [job_id, owner])
             db.execute("delete from twins where job_id = ?", [job_id])
             pictures = [p for row in rows for p in self._load(Run, row["run"]).pictures]
             alone = {
@@ -138,10 +150,31 @@ class History(Records):
             path.unlink(missing_ok=True)
         return True
 
+    def shows(self, owner: str, name: str) -> bool:
+        """Whether a picture file of this name is one of the owner's, or one of an audit's."""
+        if owner == NOBODY:
+            return False
+        mine = "select 1 from shown where name = ? and owner = ?"
+        return bool(self._rows(mine, [name, owner])) or self._is_in(("runs", "excluded_runs"), name)
+
+    def stored_bytes(self, owner: str) -> int:
+        """What an owner's picture files take on the disk; equal ones are one file."""
+        names = self._rows("select distinct name from shown where owner = ?", [owner])
+        return sum(_size(self.pictures / row["name"]) for row in names)
+
     def _is_shown(self, path: Path) -> bool:
         """Whether any stored run still names this file; equal pictures share one."""
-        tables = ("generations", "runs", "excluded_runs", "twins")
+        return self._is_in(("generations", "runs", "excluded_runs", "twins"), path.name)
+
+    def _is_in(self, tables: tuple[str, ...], name: str) -> bool:
         return any(
-            self._rows(f"select 1 from {table} where instr(run, ?) limit 1", [path.name])
+            self._rows(f"select 1 from {table} where instr(run, ?) limit 1", [name])
             for table in tables
         )
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0

@@ -58,13 +58,13 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
 
 
 @contextmanager
-def started(database: Path) -> Iterator[str]:
+def started(database: Path, *options: str) -> Iterator[str]:
     """The app on this database, until the block ends; its address. It may log no traceback."""
     port, log = free_port(), database.parent / "log"
     command = [sys.executable, "-m", "webapp", "serve"]
     with log.open("w") as output:
         process = subprocess.Popen(
-            [*command, "--port", str(port), "--db", str(database)],
+            [*command, "--port", str(port), "--db", str(database), *options],
             cwd=REPOSITORY,
             env={**os.environ, "XDG_CACHE_HOME": str(database.parent / "cache")},
             stdout=output,
@@ -72,7 +72,7 @@ def started(database: Path) -> Iterator[str]:
         )
     url = f"http://127.0.0.1:{port}/"
     try:
-        wait_for(url, process, log)
+        wait_for(f"{url}healthz", process, log)
         yield url
     finally:
         process.send_signal(signal.SIGTERM)

@@ -147,7 +147,10 @@ def test_what_an_older_version_kept_is_nobodys_and_found_by_its_address(tmp_path
         store._db.execute("drop index generations_by_job")
         for column in ("owner", "job_id", "outcome", "searched"):
             store._db.execute(f"alter table generations drop column {column}")
-        store._db.execute("delete from _sqlite_migrations where name = 'owned_generations'")
+        store._db.execute("drop table shown")
+        store._db.execute(
+            "delete from _sqlite_migrations where name in ('owned_generations', 'picture_owners')"
+        )
         store._db.execute(
             "insert into generations (run, created_at) values (?, ?)", [text, "2026-01-01"]
         )
@@ -157,6 +160,11 @@ def test_what_an_older_version_kept_is_nobodys_and_found_by_its_address(tmp_path
         assert store.owner("a") == NOBODY
         (row,) = store._rows("select searched, outcome from generations")
         assert row == {"searched": search_text(json.loads(text)), "outcome": "ok"}
+        name = run.pictures[0].path.name if run.pictures[0].path else ""
+        assert store._rows("select * from shown") == [
+            {"name": name, "owner": NOBODY, "job_id": "a"}
+        ]
+        assert not store.shows(NOBODY, name)
     assert audits_and_runs.__name__ in _applied(path)
 
 

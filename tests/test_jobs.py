@@ -181,6 +181,60 @@ def test_cancel_frees_the_engine_for_the_next_job(engine: GatedEngine, queue: Jo
     until(lambda: state(queue, "next") == "ok")
 
 
+def test_ones_own_jobs_change_places_and_nobody_elses(engine: GatedEngine, queue: JobQueue) -> None:
+    queue.submit(job("a1"), "ann")
+    until(lambda: state(queue, "a1") == "running")
+    for name, owner in (("a2", "ann"), ("b1", "bob"), ("a3", "ann"), ("b2", "bob"), ("a4", "ann")):
+        queue.submit(job(name), owner)
+
+    def order() -> list[str]:
+        return [one.job.id for one in queue.open_tickets()]
+
+    assert order() == ["a1", "b1", "a2", "b2", "a3", "a4"]
+    assert queue.move("a4", "ann", 0)
+    assert order() == ["a1", "b1", "a4", "b2", "a2", "a3"]
+    assert queue.move("a4", "ann", 1)
+    assert order() == ["a1", "b1", "a2", "b2", "a4", "a3"]
+    assert queue.move("a2", "ann", 99)
+    assert order() == ["a1", "b1", "a4", "b2", "a3", "a2"]
+    assert queue.move("a3", "ann", -5)
+    after = order()
+    assert after == ["a1", "b1", "a3", "b2", "a4", "a2"]
+    for job_id, owner in (("b1", "ann"), ("a1", "ann"), ("nobody's", "ann")):
+        assert not queue.move(job_id, owner, 0)
+    assert order() == after
+    engine.release()
+    assert queue.wait_until_idle(PATIENCE)
+    assert engine.asked == after
+
+
+def test_an_admin_cancels_anybodys(engine: GatedEngine, queue: JobQueue) -> None:
+    queue.submit(job("a", steps=1000), "ann")
+    queue.submit(job("b"), "bob")
+    until(lambda: state(queue, "a") == "running")
+    queue.cancel("b", "cleo")
+    assert state(queue, "b") == "waiting"
+    queue.cancel("b", "cleo", anybodys=True)
+    assert state(queue, "b") == "cancelled"
+    queue.cancel("a", "cleo", anybodys=True)
+    until(lambda: state(queue, "a") == "cancelled")
+
+
+def test_what_is_not_admitted_never_waits() -> None:
+    def admit(job: Job, owner: str, kept: bool) -> None:
+        if owner == "ann" and kept:
+            raise ValueError("not you")
+
+    queue = JobQueue(FakeEngine(), admit=admit)
+    with pytest.raises(ValueError, match="not you"):
+        queue.submit(job("a"), "ann")
+    assert queue.look("a") is None
+    queue.submit(job("b"), "ann", kept=False)
+    queue.submit(job("c"), "bob")
+    assert queue.wait_until_idle(PATIENCE)
+    queue.close()
+
+
 def test_cancel_of_what_is_done_or_unknown_changes_nothing(
     engine: GatedEngine, queue: JobQueue
 ) -> None:

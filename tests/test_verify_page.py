@@ -18,7 +18,7 @@ from core.picture_file import Texts, encoded
 from core.request import Conditions, Following, Job
 from core.run import Run
 from tests.fake_engine import PLATFORM, FakeEngine, FakeWorker, FakeWorkers
-from tests.test_pages import EVIL, POCKET, SECRET, made, request, services
+from tests.test_pages import EVIL, NO_REQUEST, POCKET, SECRET, made, request, services
 from tests.test_verification import edited
 from tests.test_verification import made as picture_of
 from webapp import verify_card, visitors
@@ -49,7 +49,7 @@ def put_in(page: VerifyPage, path: Path) -> tuple[Any, ...]:
 
 def verified(page: VerifyPage, path: Path) -> str:
     async def last() -> Any:
-        return [update async for update in page._verify(str(path), SECRET)][-1]
+        return [update async for update in page._verify(str(path), SECRET, NO_REQUEST)][-1]
 
     card, job_id, go, cancel = asyncio.run(last())
     assert job_id == ""
@@ -128,7 +128,8 @@ def test_an_address_names_a_picture_of_this_database(services: Services, page: V
     assert "./verify?run=mine" in finished(run)
 
     def opened(**query: str) -> tuple[Any, ...]:
-        return asyncio.run(page._opened(SimpleNamespace(query_params=query)))  # type: ignore[arg-type]
+        visit: Any = SimpleNamespace(query_params=query)
+        return asyncio.run(page._opened(SECRET, visit))
 
     assert opened(run="mine")[2] == str(path)
     assert "no such picture" in opened(run="nobody's")[0]

@@ -37,6 +37,11 @@ LOOK = 0.4
 """Seconds between two looks at an audit that runs."""
 FIRST = ("smoke", "quick", "standard", "certified")
 """The order in which plans are offered; others follow by name."""
+FOR_ADMINS = "Only an admin may start or stop audits here: they take the machine from everybody."
+
+
+class Forbidden(Exception):
+    """The text is for who asked."""
 
 
 class AuditPage:
@@ -122,7 +127,7 @@ class AuditPage:
             raise PlanError(f"The plan {name!r} is not offered here.")
         return load_plan(services.plans / f"{name}.toml", services.model, services.platform)
 
-    def _promised(self, name: str | None) -> tuple[str, Any]:
+    def _promised(self, name: str | None, request: gr.Request) -> tuple[str, Any]:
         if name is None:
             return audit_card.gone("There is no plan in the plans' folder."), gr.skip()
         try:
@@ -130,6 +135,8 @@ class AuditPage:
             words = audit_card.promise(plan, self._services.platform, costs)
         except PlanError as error:
             return audit_card.gone(str(error)), gr.Button(interactive=False)
+        if not self._services.asker(request, "").manages:
+            return words + f'<p class="sp-hint">{FOR_ADMINS}</p>', gr.Button(interactive=False)
         return words, gr.Button(interactive=self._services.audits.running is None)
 
     def _costs(self) -> Costs | None:
@@ -151,26 +158,36 @@ class AuditPage:
         else:
             yield self._nothing(audit_card.NONE_YET)
 
-    async def _started(self, name: str) -> AsyncIterator[Any]:
+    async def _started(self, name: str, request: gr.Request) -> AsyncIterator[Any]:
         try:
+            self._require_admin(request)
             plan = self._plan(name)
             audit_id = self._services.audits.start(plan, self._services.model)
-        except (Occupied, PlanError, StoreError) as error:
+        except (Forbidden, Occupied, PlanError, StoreError) as error:
             yield self._nothing(audit_card.gone(str(error)))
             return
         async for update in self._follow(audit_id):
             yield update
 
-    async def _resumed(self, audit_id: str) -> AsyncIterator[Any]:
+    async def _resumed(self, audit_id: str, request: gr.Request) -> AsyncIterator[Any]:
         try:
+            self._require_admin(request)
             self._services.audits.resume(audit_id)
-        except (Occupied, StoreError) as error:
+        except (Forbidden, Occupied, StoreError) as error:
             yield self._nothing(audit_card.gone(str(error)))
             return
         async for update in self._follow(audit_id):
             yield update
 
-    def _stopped(self) -> Any:
+    def _require_admin(self, request: gr.Request) -> None:
+        if not self._services.asker(request, "").manages:
+            raise Forbidden(FOR_ADMINS)
+
+    def _stopped(self, request: gr.Request) -> Any:
+        try:
+            self._require_admin(request)
+        except Forbidden:
+            return gr.Button("Only an admin", interactive=False)
         self._services.audits.stop()
         return gr.Button("Stopping", interactive=False)
 

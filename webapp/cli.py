@@ -10,6 +10,7 @@ import typer
 import typer.main
 
 from core.database import StoreError
+from webapp import cli_accounts
 from webapp.places import places
 from webapp.terminal import BadInput, print_json, say
 from webapp.waiting import share_cores
@@ -61,20 +62,47 @@ def serve(
     drain_seconds: Annotated[
         float, typer.Option(help="What jobs have to end after SIGTERM.", min=0)
     ] = 30,
+    accounts: Annotated[
+        Path | None, typer.Option(help="Only these accounts may come in (seedproof account add).")
+    ] = None,
+    trust_header: Annotated[
+        str | None, typer.Option(help="The header in which a trusted proxy names the user.")
+    ] = None,
+    trusted_proxy: Annotated[
+        list[str] | None, typer.Option(help="Address or range of that proxy; may be repeated.")
+    ] = None,
+    admin: Annotated[
+        list[str] | None, typer.Option(help="A user of that proxy who is an admin.")
+    ] = None,
+    limits: Annotated[
+        Path | None, typer.Option(help="A TOML file of limits for everybody.")
+    ] = None,
     database: Database = None,
 ) -> None:
     """The app in the browser."""
+    from webapp.limits import Limits, read_limits
+    from webapp.policy import Policy
     from webapp.server import serve as start
 
+    proxies = trusted_proxy or []
+    identify, login = cli_accounts.entrance(accounts, trust_header, proxies, admin or [])
+    if identify is not None:
+        # uvicorn puts another address in place of the peer's, on its word, where it trusts it.
+        # A header that names the user is believed of the peer itself, so nothing may be put there.
+        os.environ["FORWARDED_ALLOW_IPS"] = "" if trust_header else ",".join(proxies)
+    policy = Policy(limits=read_limits(limits) if limits else Limits())
     start(
         places(database),
         model,
         host=host,
         port=port,
         browser=browser,
+        policy=policy,
         journal=journal,
         root_path=root_path,
         drain_seconds=drain_seconds,
+        identify=identify,
+        login=login,
     )
 
 
@@ -95,6 +123,7 @@ def application() -> typer.Typer:
     cli_audit.add_to(app)
     cli_verify.add_to(app)
     cli_export.add_to(app)
+    cli_accounts.add_to(app)
     app.command()(serve)
     return app
 

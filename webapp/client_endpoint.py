@@ -12,7 +12,6 @@ from pydantic import TypeAdapter
 from starlette.concurrency import run_in_threadpool
 
 from core.history import NOBODY
-from webapp import visitors
 from webapp.job_document import JobDocument
 from webapp.order import Order, OrderError, read_fields
 from webapp.own_jobs import OwnJobs, Refused
@@ -32,7 +31,7 @@ def client_endpoint(services: Services) -> None:
     """
 
     async def generate(request: gr.Request, *values: Any) -> AsyncIterator[dict[str, Any]]:
-        owner = visitors.bearer(request.headers.get("authorization"))
+        owner = services.program(request)
         if owner == NOBODY:
             raise gr.Error(
                 "Make the client with headers={'Authorization': 'Bearer …'} and 32 hexadecimal "

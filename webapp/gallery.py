@@ -11,7 +11,7 @@ from webapp.run_card import image, url
 
 NONE_YET = (
     '<section class="sp-card sp-empty" id="nothing"><h2>No pictures yet</h2>'
-    "<p>Every picture that you make in this browser is kept here with its prompt, its seed and "
+    "<p>Every picture that you make is kept here with its prompt, its seed and "
     "the settings that really acted, also after a restart of the server.</p>"
     '<p class="sp-actions"><a class="sp-plain sp-main" href="./">Make the first one</a></p>'
     "</section>"

@@ -14,6 +14,7 @@ from core.run import Run
 from webapp import comparer, gallery, run_card, scripts, twin_card, visitors
 from webapp.evidence_card import badge, mark
 from webapp.export_card import elsewhere
+from webapp.identity import Identity
 from webapp.jobs import JobQueue, QueueFull
 from webapp.picture_form import PictureForm, filled, filled_with, random_seed
 from webapp.services import Services
@@ -102,12 +103,12 @@ class GeneratePage:
             return *_same(len(self.form.inputs)), refused(str(error))
         return *filled_with(found.request, found.settings), taken_card(found)
 
-    async def _generate(self, *values: Any) -> AsyncIterator[Any]:
+    async def _generate(self, request: gr.Request, *values: Any) -> AsyncIterator[Any]:
         *fields, secret = values
-        owner = visitors.owner(secret)
+        asker = self._services.asker(request, secret)
         try:
             job = self.form.job(*fields)
-            self._services.jobs.submit(job, owner)
+            self._services.jobs.submit(job, asker.owner)
         except (ValueError, QueueFull) as error:
             yield (
                 run_card.problem(str(error)),
@@ -118,46 +119,46 @@ class GeneratePage:
                 *_buttons(running=False),
             )
             return
-        async for update in self._follow(job.id, owner):
+        async for update in self._follow(job.id, asker):
             yield update
 
     async def _several(
-        self, count: float | None, together: bool, *values: Any
+        self, request: gr.Request, count: float | None, together: bool, *values: Any
     ) -> AsyncIterator[Any]:
         """One picture, or as many jobs as the batches of several; who stops one stops the rest."""
         *fields, secret = values
-        owner, queue = visitors.owner(secret), self._services.jobs
+        asker, queue = self._services.asker(request, secret), self._services.jobs
         jobs: list[Job] = []
         if count and count > 1:
             try:
                 job = self.form.job(*fields)
                 split = self.form.batch.jobs
                 for one in await asyncio.to_thread(split, job, int(count), together):
-                    queue.submit(one, owner)
+                    queue.submit(one, asker.owner)
                     jobs.append(one)
             except (ValueError, QueueFull) as error:
-                _cancel_all(queue, jobs, owner)
+                _cancel_all(queue, jobs, asker.owner)
                 sentence = run_card.problem(str(error))
                 yield sentence, "", gr.skip(), "", gr.skip(), *_buttons(running=False)
                 return
         else:
-            async for update in self._generate(*values):
+            async for update in self._generate(request, *values):
                 yield update
         for place, job in enumerate(jobs):
-            async for update in self._follow(job.id, owner):
+            async for update in self._follow(job.id, asker):
                 yield update
             ticket = queue.look(job.id)
             if ticket is None or ticket.state != "ok":
-                _cancel_all(queue, jobs[place + 1 :], owner)
+                _cancel_all(queue, jobs[place + 1 :], asker.owner)
                 return
 
-    async def _follow(self, job_id: str, owner: str) -> AsyncIterator[Any]:
+    async def _follow(self, job_id: str, asker: Identity) -> AsyncIterator[Any]:
         """Look at a job until it is closed; leaving only stops the looking."""
         shown = ""
         while (ticket := self._services.jobs.look(job_id)) is not None:
             seed = str(ticket.job.requests[0].seed)
             if ticket.run is not None:
-                result = await asyncio.to_thread(self._result, ticket.run, owner)
+                result = await asyncio.to_thread(self._result, ticket.run, asker.owner)
                 yield (*result, job_id, seed, *_buttons(running=False))
                 return
             if ticket.closed:
@@ -166,7 +167,7 @@ class GeneratePage:
                 return
             stage = run_card.working(ticket, self._device_taken_by())
             if stage != shown:
-                buttons = _buttons(running=True, mine=ticket.owner == owner)
+                buttons = _buttons(running=True, mine=ticket.owner == asker.owner)
                 yield stage, "", gr.skip(), job_id, seed, *buttons
                 shown = stage
             await asyncio.sleep(LOOK)
@@ -210,15 +211,15 @@ class GeneratePage:
     def _recent(self, owner: str) -> str:
         return gallery.strip(self._services.store.history(owner, limit=RECENT))
 
-    def _cancel(self, job_id: str, secret: str) -> Any:
-        self._services.jobs.cancel(job_id, visitors.owner(secret))
+    def _cancel(self, job_id: str, secret: str, request: gr.Request) -> Any:
+        self._services.jobs.cancel(job_id, self._services.asker(request, secret).owner)
         return gr.Button(interactive=False)
 
     async def _opened(self, secret: str, request: gr.Request) -> AsyncIterator[Any]:
         """`?run=` shows a run again, live where it still is; `?use=` fills in settings."""
         use, job_id = request.query_params.get("use"), request.query_params.get("run", "")
-        owner = visitors.owner(secret)
-        recent = await asyncio.to_thread(self._recent, owner)
+        asker = self._services.asker(request, secret)
+        recent = await asyncio.to_thread(self._recent, asker.owner)
         # Gradio blanks every output of a generator that never yields.
         settings, words = self._used(use) if use else _same(2)
         before = self.form.inputs.index(self.form.settings)
@@ -227,19 +228,19 @@ class GeneratePage:
         if not job_id:
             return
         ticket = self._services.jobs.look(job_id)
-        if ticket is not None:
+        if ticket is not None and asker.sees(ticket.owner):
             form = filled(ticket.job)
-            async for update in self._follow(job_id, owner):
+            async for update in self._follow(job_id, asker):
                 yield (*form, *update)
                 form = _same(len(form))
             return
-        run = await asyncio.to_thread(self._services.store.generation, job_id)
+        run = await asyncio.to_thread(self._services.generation, job_id, asker)
         if run is None:
             gone = run_card.problem("There is no such picture in this database. Make a new one.")
             yield *_same(len(self.form.inputs)), gone, "", *_same(5)
             return
         seed = str(run.job.requests[0].seed)
-        shown = await asyncio.to_thread(self._result, run, owner)
+        shown = await asyncio.to_thread(self._result, run, asker.owner)
         yield *filled(run.job), *shown, job_id, seed, *_buttons(running=False)
 
 

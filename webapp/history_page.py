@@ -1,4 +1,4 @@
-"""The page of every picture that was made in this browser: search, open, download, delete."""
+"""The page of every picture that one made: search, open, download, delete."""
 
 import asyncio
 from typing import Any
@@ -17,6 +17,14 @@ from webapp.shell import QUIET
 from webapp.words import setting
 
 PER_PAGE = 24
+BY_SECRET = (
+    "There are no accounts: they are yours by a secret that this browser keeps, and nobody else "
+    "has them listed. Whoever you give a picture’s address to can open it."
+)
+BY_ACCOUNT = (
+    "They belong to your account: no other user can open them, even with their address. Whoever "
+    "runs this server can."
+)
 
 
 class HistoryPage:
@@ -24,11 +32,10 @@ class HistoryPage:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        whose = BY_SECRET if services.rules is None else BY_ACCOUNT
         gr.HTML(
             '<h1 class="sp-page-title">History</h1><p class="sp-lead">Your pictures, the latest '
-            "first. There are no accounts: they are yours by a secret that this browser keeps, "
-            "and nobody else has them listed. Whoever you give a picture’s address to can open "
-            "it.</p>",
+            f"first. {whose}</p>",
             apply_default_css=False,
             js_on_load=None,
         )
@@ -57,24 +64,31 @@ class HistoryPage:
         words = request.query_params.get("q", "")
         number = request.query_params.get("page", "1")
         page = int(number) if number.isdecimal() else 1
-        return await asyncio.to_thread(self._wall, words, page, secret)
+        owner = self._services.asker(request, secret).owner
+        return await asyncio.to_thread(self._wall, words, page, owner)
 
-    async def _searched(self, event: gr.EventData, secret: str) -> tuple[str, int, str]:
-        return await asyncio.to_thread(self._wall, str(event.words), 1, secret)
+    async def _searched(
+        self, event: gr.EventData, secret: str, request: gr.Request
+    ) -> tuple[str, int, str]:
+        owner = self._services.asker(request, secret).owner
+        return await asyncio.to_thread(self._wall, str(event.words), 1, owner)
 
-    async def _turned(self, event: gr.EventData, words: str, secret: str) -> tuple[str, int, str]:
-        return await asyncio.to_thread(self._wall, words, int(str(event.page)), secret)
+    async def _turned(
+        self, event: gr.EventData, words: str, secret: str, request: gr.Request
+    ) -> tuple[str, int, str]:
+        owner = self._services.asker(request, secret).owner
+        return await asyncio.to_thread(self._wall, words, int(str(event.page)), owner)
 
     async def _removed(
-        self, event: gr.EventData, words: str, page: int, secret: str
+        self, event: gr.EventData, words: str, page: int, secret: str, request: gr.Request
     ) -> tuple[str, int, str]:
-        store, owner = self._services.store, visitors.owner(secret)
+        store, owner = self._services.store, self._services.asker(request, secret).owner
         await asyncio.to_thread(store.delete_generation, str(event.run), owner)
-        return await asyncio.to_thread(self._wall, words, page, secret)
+        return await asyncio.to_thread(self._wall, words, page, owner)
 
-    def _wall(self, words: str, page: int, secret: str) -> tuple[str, int, str]:
+    def _wall(self, words: str, page: int, owner: str) -> tuple[str, int, str]:
         """The wanted page, or the last one where there are fewer by now; its number, its search."""
-        store, owner = self._services.store, visitors.owner(secret)
+        store = self._services.store
         found = store.history(owner, words, limit=PER_PAGE, skip=(max(page, 1) - 1) * PER_PAGE)
         page = min(max(page, 1), max(1, -(-found.total // PER_PAGE)))
         if found.total and not found.generations:

@@ -34,6 +34,8 @@ class JobQueue:
 
     - `finished` is told every run and its owner, whatever its outcome, before its ticket closes.
     - `closed` is told every ticket once it has closed.
+    - `admit` is asked before a job is taken, with its owner and whether its pictures are kept, and
+      raises ValueError with a sentence where it may not be.
     - `waiting_per_owner` keeps one person from filling the queue.
     - `remembered` closed tickets are kept for whoever still looks.
     """
@@ -44,12 +46,14 @@ class JobQueue:
         finished: Callable[[Run, str], None] = lambda run, owner: None,
         *,
         closed: Callable[[Ticket], None] = lambda ticket: None,
+        admit: Callable[[Job, str, bool], None] = lambda job, owner, kept: None,
         waiting_per_owner: int = 8,
         remembered: int = 200,
     ) -> None:
         self._engine = engine
         self._finished = finished
         self._closed = closed
+        self._admit = admit
         self._waiting_per_owner = waiting_per_owner
         self._remembered = remembered
         self._entries: OrderedDict[str, Entry] = OrderedDict()
@@ -61,10 +65,11 @@ class JobQueue:
         self._thread.start()
 
     def submit(self, job: Job, owner: str, *, kept: bool = True) -> Ticket:
-        """Put a job at the end of its owner's line. Raises QueueFull.
+        """Put a job at the end of its owner's line. Raises QueueFull, and what `admit` raises.
 
         Of a job that is not `kept` only its ticket tells: `finished` is not told.
         """
+        self._admit(job, owner, kept)
         with self._changed:
             if self._leaving:
                 raise Stopping("The server is stopping: try again in a moment.")
@@ -91,14 +96,40 @@ class JobQueue:
             mine = [entry for entry in self._entries.values() if entry.owner == owner]
             return tuple(self._ticket(entry) for entry in reversed(mine))
 
-    def cancel(self, job_id: str, owner: str) -> None:
+    def open_tickets(self) -> tuple[Ticket, ...]:
+        """Everybody's jobs that have not ended: what runs, then what waits, as it is served."""
+        with self._changed:
+            running = [entry for entry in self._entries.values() if entry.state == "running"]
+            return tuple(self._ticket(entry) for entry in (*running, *self._order()))
+
+    def move(self, job_id: str, owner: str, to: int) -> bool:
+        """Put a waiting job at place `to` of its owner's own line, from 0; others keep theirs.
+
+        False, with nothing changed, where the owner has no such job waiting.
+        """
+        with self._changed:
+            mine = [e.job.id for e in self._waiting() if e.owner == owner]
+            if job_id not in mine:
+                return False
+            order = [one for one in mine if one != job_id]
+            order.insert(max(0, to), job_id)
+            # Entries are served in their order here: this owner's places are dealt out anew.
+            places = iter(order)
+            ids = [next(places) if one in mine else one for one in self._entries]
+            self._entries = OrderedDict((one, self._entries[one]) for one in ids)
+            self._changed.notify_all()
+            return True
+
+    def cancel(self, job_id: str, owner: str, *, anybodys: bool = False) -> None:
         """A waiting job never starts; a running one stops before its next step.
 
-        Another's job goes on.
+        Another's job goes on, except where an admin may cancel `anybodys`.
         """
         with self._changed:
             entry = self._entries.get(job_id)
-            if entry is None or entry.owner != owner or entry.state in CLOSED:
+            if entry is None or entry.state in CLOSED:
+                return
+            if entry.owner != owner and not anybodys:
                 return
             entry.stop.set()
             if entry.state != "waiting":

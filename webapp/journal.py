@@ -9,7 +9,7 @@ from webapp.ticket import Ticket
 
 
 class Journal:
-    """Writes a line when a job ends. `owner` is the digest of a secret, not a name."""
+    """Writes a line when a job ends. `owner` is an account, or the digest of a secret."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr

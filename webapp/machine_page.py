@@ -13,6 +13,7 @@ from core.run import Run
 from core.sizes import gigabytes
 from core.workload import Workload, workload_of
 from webapp import machine_card, visitors
+from webapp.identity import Identity
 from webapp.services import Services
 from webapp.shell import QUIET
 from webapp.utilization import Sample, Sampler
@@ -72,32 +73,34 @@ class MachinePage:
             self.timer.tick(self._look, None, self.live, **QUIET)
         self.kind.input(self._chosen, [self.kind, self.visitor], self.runs, **mine)
         if self._services.policy.unload:
-            self.unload.click(self._unload, None, [self.unloaded, self.live], **QUIET)
+            self.unload.click(self._unload, self.visitor, [self.unloaded, self.live], **mine)
 
-    async def _opened(self, secret: str) -> tuple[Any, ...]:
+    async def _opened(self, request: gr.Request, secret: str) -> tuple[Any, ...]:
         platform = self._services.platform
         words, missing, found = await asyncio.gather(
             asyncio.to_thread(lambda: in_words(platform, look(platform))),
             asyncio.to_thread(machine_card.missing, platform),
-            asyncio.to_thread(self._kinds, secret),
+            asyncio.to_thread(self._kinds, self._services.asker(request, secret)),
         )
         runs = next(iter(found.values()), [])
         names = list(found)
         kind = gr.Dropdown(names, value=names[0], visible=True) if names else gr.skip()
         return kind, _shown(runs), machine_card.facts(platform, words), missing
 
-    async def _chosen(self, kind: str, secret: str) -> str:
-        found = await asyncio.to_thread(self._kinds, secret)
+    async def _chosen(self, request: gr.Request, kind: str, secret: str) -> str:
+        found = await asyncio.to_thread(self._kinds, self._services.asker(request, secret))
         return _shown(found.get(kind, []))
 
     async def _look(self) -> str:
         return self._live(await asyncio.to_thread(self._sampler.look))
 
-    async def _unload(self) -> tuple[str, Any]:
+    async def _unload(self, request: gr.Request, secret: str) -> tuple[str, Any]:
         """Only while nothing is made: a picture half done would be waited for."""
         services, worker = self._services, self._services.worker
         if worker is None or not services.policy.unload:
             return "", gr.skip()
+        if not services.asker(request, secret).manages:
+            return _said("Only an admin may unload the models."), gr.skip()
         if services.jobs.busy:
             return _said("A picture is being made or waits. Unload when it is done."), gr.skip()
         before = await asyncio.to_thread(self._sampler.fresh)
@@ -113,14 +116,14 @@ class MachinePage:
         )
         return machine_card.live(samples, queue)
 
-    def _kinds(self, secret: str) -> dict[str, list[Run]]:
-        """The visitor's runs, or everybody's, by kind; that of the latest first, and in each the
+    def _kinds(self, asker: Identity) -> dict[str, list[Run]]:
+        """The asker's runs, or everybody's, by kind; that of the latest first, and in each the
         oldest first. No prompt and no person is told."""
         services = self._services
         if services.policy.metrics:
             runs = services.store.generations(LATEST)
         else:
-            own = services.store.history(visitors.owner(secret), limit=LATEST)
+            own = services.store.history(asker.owner, limit=LATEST)
             runs = tuple(generation.run for generation in own.generations)
         found: dict[Workload, list[Run]] = {}
         for run in runs:

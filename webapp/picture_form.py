@@ -132,6 +132,12 @@ class PictureForm:
         with gr.Row():
             self.width = gr.Dropdown(offered, value=native, label="Width", min_width=100)
             self.height = gr.Dropdown(offered, value=native, label="Height", min_width=100)
+        if said := self._services.policy.limits.sentence:
+            gr.HTML(
+                f'<p class="sp-hint" id="limits">{said}</p>',
+                js_on_load=None,
+                apply_default_css=False,
+            )
         names = [sampler.name for sampler in SAMPLERS]
         self.sampler = gr.Dropdown(names, value=names[0], label="Sampler", elem_id="sampler")
 

@@ -1,6 +1,8 @@
 """What whoever visits may do here: everything on one's own machine, less where strangers come."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from webapp.limits import Limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,9 +20,10 @@ class Policy:
     everybody's pictures took: that may be nobody's business."""
     unload: bool = True
     """Whether whoever visits may make the models leave the memory."""
-
     twins: bool = True
     """Whether an idle machine reruns people's pictures with the baseline's settings."""
+    limits: Limits = field(default_factory=Limits)
+    """What one person may ask for."""
 
 
 OWN = Policy()

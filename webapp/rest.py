@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 from core import __version__
 from core.history import NOBODY
-from webapp import doctor, visitors
+from webapp import doctor
 from webapp.job_document import JobDocument
 from webapp.order import Order, OrderError, options, read_json
 from webapp.own_jobs import OwnJobs, Refused
@@ -34,8 +34,6 @@ _DOCUMENT = TypeAdapter(JobDocument)
 
 Scope = MutableMapping[str, Any]
 Application = Callable[[Scope, Any, Any], Awaitable[None]]
-Identify = Callable[[Request], str]
-"""Whose a request is; nobody's where it does not say."""
 
 
 class Errors(BaseModel):
@@ -44,11 +42,7 @@ class Errors(BaseModel):
     errors: list[str]
 
 
-def by_bearer(request: Request) -> str:
-    return visitors.bearer(request.headers.get("authorization"))
-
-
-def rest(services: Services, root_path: str = "", identify: Identify = by_bearer) -> Application:
+def rest(services: Services, root_path: str = "") -> Application:
     """What is served below `MOUNT`, with its OpenAPI document. `root_path` is as in `serve`."""
     api = FastAPI(
         title="Seedproof",
@@ -61,8 +55,8 @@ def rest(services: Services, root_path: str = "", identify: Identify = by_bearer
     api.add_exception_handler(HTTPException, _refused)
     api.add_exception_handler(RequestValidationError, _refused)
     jobs = OwnJobs(services=services, address=f"{root_path}{MOUNT}/jobs")
-    api.include_router(_jobs(jobs, identify))
-    api.include_router(_machine(services, identify))
+    api.include_router(_jobs(jobs))
+    api.include_router(_machine(services))
 
     async def whole_path(scope: Scope, receive: Any, send: Any) -> None:
         # ASGI's path begins with the root path; of one that a proxy has stripped it does not.
@@ -73,11 +67,11 @@ def rest(services: Services, root_path: str = "", identify: Identify = by_bearer
     return whole_path
 
 
-def _owner(identify: Identify) -> Callable[..., str]:
+def _owner(services: Services) -> Callable[..., str]:
     """The dependency of everything that is somebody's."""
 
     def owner(request: Request, _: Annotated[Any, Security(HTTPBearer(auto_error=False))]) -> str:
-        found = identify(request)
+        found = services.program(request)
         if found == NOBODY:
             raise Refused(
                 401,
@@ -89,8 +83,8 @@ def _owner(identify: Identify) -> Callable[..., str]:
     return owner
 
 
-def _jobs(jobs: OwnJobs, identify: Identify) -> APIRouter:
-    Owner = Annotated[str, Depends(_owner(identify))]  # noqa: N806, a type
+def _jobs(jobs: OwnJobs) -> APIRouter:
+    Owner = Annotated[str, Depends(_owner(jobs.services))]  # noqa: N806, a type
     router = APIRouter(prefix="/jobs", tags=["jobs"], responses=_errors(401))
 
     @router.post(
@@ -176,10 +170,10 @@ def _jobs(jobs: OwnJobs, identify: Identify) -> APIRouter:
     return router
 
 
-def _machine(services: Services, identify: Identify) -> APIRouter:
+def _machine(services: Services) -> APIRouter:
     """What the machine can do. It is tried once: a platform stays what it is."""
     router = APIRouter(tags=["machine"], responses=_errors(401))
-    depends = [Depends(_owner(identify))]
+    depends = [Depends(_owner(services))]
     found = functools.cache(lambda: doctor.document(services.platform, services.model.path))
 
     @router.get("/doctor", summary="This platform and its optimizations", dependencies=depends)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from core.models import resolve
 from core.picture_file import MOST_BYTES
+from core.request import Job
 from core.store import Store
 from core.worker import WorkerEngine, open_worker
 from webapp.journal import Journal
@@ -23,6 +24,8 @@ from webapp.shutdown import SECONDS, Shutdown, drain
 if TYPE_CHECKING:
     import gradio as gr
 
+    from webapp.identity import Identify
+    from webapp.login import Login
     from webapp.services import Services
 
 MOST_GROWTH = 500_000_000
@@ -40,11 +43,14 @@ def serve(
     journal: bool = False,
     root_path: str = "",
     drain_seconds: float = SECONDS,
+    identify: "Identify | None" = None,
+    login: "Login | None" = None,
 ) -> None:
     """Serve until stopped; with `journal` a line of JSON tells of every job that ended.
 
     - `root_path`: where a proxy shows the app to the world, as `/seedproof`; it strips that.
     - `drain_seconds`: what jobs have to end after SIGTERM.
+    - `identify`: only whom it knows may come in; `login` is where they sign in, if here.
 
     Raises ValueError where the model, the port or the path cannot be used, and KeyboardInterrupt
     where SIGTERM comes before there is anything to finish, or a second time.
@@ -52,7 +58,7 @@ def serve(
     _require_path(root_path)
     _require_free(host, port)
     signal.signal(signal.SIGTERM, _interrupted)
-    with services(place, model, policy, journal=journal) as made:
+    with services(place, model, policy, journal=journal, identify=identify, login=login) as made:
         from webapp.app import build
 
         app = build(made)
@@ -66,7 +72,13 @@ def serve(
 
 @contextmanager
 def services(
-    place: Places, model: str, policy: Policy = OWN, *, journal: bool = False
+    place: Places,
+    model: str,
+    policy: Policy = OWN,
+    *,
+    journal: bool = False,
+    identify: "Identify | None" = None,
+    login: "Login | None" = None,
 ) -> Iterator["Services"]:
     """Everything the pages need. The worker starts first and the model loads at first use.
 
@@ -89,6 +101,7 @@ def services(
         from core.shortage import SteppingEngine
         from webapp.audits import Audits
         from webapp.findings import Findings
+        from webapp.guard import Rules
         from webapp.jobs import JobQueue
         from webapp.metrics import Metrics
         from webapp.reruns import Reruns
@@ -113,7 +126,19 @@ def services(
             if journal:
                 log.closed(ticket)
 
-        jobs = JobQueue(reruns, store.add_generation, closed=closed)
+        def admit(job: Job, owner: str, kept: bool) -> None:
+            policy.limits.refuse(job, lambda: store.stored_bytes(owner) if kept else 0)
+
+        jobs = JobQueue(
+            reruns,
+            store.add_generation,
+            closed=closed,
+            admit=admit,
+            waiting_per_owner=policy.limits.waiting_jobs,
+        )
+        rules = None
+        if identify is not None:
+            rules = Rules(identify=identify, store=store, reports=Path(reports), login=login)
         metrics = Metrics(jobs.census, lambda: engine.pid)
         audits = Audits(
             store,
@@ -139,6 +164,7 @@ def services(
                 shadow=shadow,
                 metrics=metrics,
                 worker=engine,
+                rules=rules,
             )
         finally:
             if shadow is not None:
@@ -158,6 +184,9 @@ def open_doors(
     root_path: str = "",
 ) -> None:
     """Serve in threads. Only pictures may be read from disk, and no event of a page is an API."""
+    from starlette.middleware import Middleware
+
+    from webapp.guard import Guard
     from webapp.health import router
     from webapp.rest import MOUNT, rest
     from webapp.theme import HEAD, css, theme
@@ -165,6 +194,7 @@ def open_doors(
     reruns = made.reports / "reruns"
     for folder in (made.store.pictures, reruns):
         folder.mkdir(parents=True, exist_ok=True)
+    guard = [] if made.rules is None else [Middleware(Guard, rules=made.rules)]
     app.queue(api_open=False, default_concurrency_limit=None)
     print(f"Seedproof is at http://{host}:{port} (Ctrl+C stops it)", flush=True)
     api, _, _ = app.launch(
@@ -186,6 +216,7 @@ def open_doors(
         run_history=False,
         enable_monitoring=False,
         mcp_server=False,
+        app_kwargs={"middleware": guard},
     )
     api.include_router(router(made))
     api.mount(MOUNT, rest(made, root_path))

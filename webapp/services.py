@@ -3,12 +3,17 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.history import NOBODY
 from core.platforms import Platform
 from core.request import Model
+from core.run import Run
 from core.store import Store
 from core.worker import WorkerEngine
+from webapp import visitors
 from webapp.audits import Audits
 from webapp.findings import Findings
+from webapp.guard import Rules
+from webapp.identity import Asked, Identity, visitor
 from webapp.jobs import JobQueue
 from webapp.metrics import Metrics
 from webapp.policy import OWN, Policy
@@ -38,3 +43,28 @@ class Services:
     """What `/metrics` shows; None where nothing counts."""
     worker: WorkerEngine | None = None
     """The process that makes pictures; None where they are made otherwise."""
+    rules: Rules | None = None
+    """Who may come in and see what; None without accounts."""
+
+    def asker(self, request: Asked, secret: object) -> Identity:
+        """Who sent an event: by the server's own knowledge where there are accounts, else by the
+        secret that the browser sends. Raises PermissionError where nobody is signed in any more."""
+        if self.rules is None:
+            return visitor(secret)
+        found = self.rules.identify(request)
+        if found is None:
+            raise PermissionError("You are signed out: reload the page to sign in.")
+        return found
+
+    def program(self, request: Asked) -> str:
+        """Whose a program's request is, see `webapp.rest`: its account's where there are accounts,
+        else of its bearer token; nobody's where it does not say."""
+        if self.rules is None:
+            return visitors.bearer(request.headers.get("authorization"))
+        found = self.rules.identify(request)
+        return NOBODY if found is None else found.owner
+
+    def generation(self, job_id: str, asker: Identity) -> Run | None:
+        """A stored run of no audit; None also where it is another's."""
+        run = self.store.generation(job_id)
+        return run if run is not None and asker.sees(self.store.owner(job_id)) else None

@@ -16,6 +16,8 @@ PAGES = (
     ("Machine", "./machine"),
 )
 """Names and addresses, relative so that the app may be mounted anywhere."""
+QUEUE = ("Queue", "./queue")
+"""A page more, where there are accounts."""
 
 QUIET: dict[str, Any] = {
     "concurrency_limit": None,
@@ -24,7 +26,7 @@ QUIET: dict[str, Any] = {
 }
 """For every event: ours only look or hand over, so none waits for another; none is an API."""
 
-_MARK = (
+MARK = (
     '<svg viewBox="0 0 24 24" width="22" height="22" aria-hidden="true" fill="none" '
     'stroke="currentColor" stroke-width="1.8" stroke-linecap="round" stroke-linejoin="round">'
     '<path d="M12 21v-8"/><path d="M12 13C12 8 9 5 4 5c0 5 3 8 8 8Z"/>'
@@ -51,9 +53,23 @@ if (stored && !new URLSearchParams(location.search).has("__theme")) {
 }
 name();
 """
+_ACCOUNT = """
+const place = element.querySelector("[data-account]");
+fetch("./account").then((answer) => {
+  if (answer.status === 401) location.reload();
+  return answer.ok ? answer.json() : null;
+}).then((account) => {
+  if (!account) return;
+  place.querySelector("b").textContent = account.name;
+  place.querySelector("span").textContent = account.role === "admin" ? "admin" : "";
+  place.querySelector("form").hidden = !account.leave;
+  place.hidden = false;
+}).catch(() => {});
+"""
+"""Set as text: a proxy may pass any name on. Who is signed out meanwhile is led to sign in."""
 
 
-def header(current: str, notice: str = "") -> None:
+def header(current: str, notice: str = "", *, accounts: bool = False) -> None:
     """The bar of the page called `current`, and below it what every visitor must know.
 
     Styles hide Gradio's own bar, which has no name for us.
@@ -61,15 +77,21 @@ def header(current: str, notice: str = "") -> None:
     told = f'<p class="sp-hint" id="notice">{escape(notice)}</p>' if notice else ""
     links = "".join(
         f'<a href="{address}"{" aria-current=page" if name == current else ""}>{name}</a>'
-        for name, address in PAGES
+        for name, address in (*PAGES, *((QUEUE,) if accounts else ()))
+    )
+    account = (
+        '<div class="sp-account" data-account hidden><b></b> <span class="sp-note"></span>'
+        '<form method="post" action="./logout"><button class="sp-plain">Sign out</button></form>'
+        "</div>"
     )
     gr.HTML(
-        f'<header class="sp-bar"><a class="sp-brand" href="./">{_MARK}<span>Seedproof</span></a>'
+        f'<header class="sp-bar"><a class="sp-brand" href="./">{MARK}<span>Seedproof</span></a>'
         f'<nav aria-label="Pages">{links}</nav>'
-        '<button type="button" class="sp-plain sp-theme">Dark</button></header>'
+        '<button type="button" class="sp-plain sp-theme">Dark</button>'
+        f"{account if accounts else ''}</header>"
         f"{told}",
         apply_default_css=False,
-        js_on_load=_TOGGLE,
+        js_on_load=_TOGGLE + (_ACCOUNT if accounts else ""),
         elem_classes="sp-shell",
     )
 

@@ -52,12 +52,17 @@ HEAD = """
 """
 
 
-def css() -> str:
-    """The palette as variables, then the rules of our own markup."""
+def palette() -> str:
+    """The colours as CSS variables, light, and dark below the class `dark`."""
     light = "".join(f"--sp-{name}: {pair[0]};" for name, pair in PALETTE.items())
     dark = "".join(f"--sp-{name}: {pair[1]};" for name, pair in PALETTE.items())
+    return f":root {{{light}}}\n.dark {{{dark}}}\n"
+
+
+def css() -> str:
+    """The palette, then the rules of our own markup."""
     ours = "\n".join(file.read_text(encoding="utf-8") for file in _STYLES)
-    return f":root {{{light}}}\n.dark {{{dark}}}\n{ours}"
+    return palette() + ours
 
 
 def theme() -> gr.themes.Base:

@@ -97,14 +97,15 @@ class VerifyPage:
             **mine,
         )
         self.cancel.click(self._cancel, [self.job, self.visitor], self.cancel, **mine)
-        page.load(self._opened, None, seen, **QUIET)
+        page.load(self._opened, self.visitor, seen, **mine)
 
-    async def _opened(self, request: gr.Request) -> tuple[Any, ...]:
+    async def _opened(self, secret: str, request: gr.Request) -> tuple[Any, ...]:
         """`?run=` names a picture of this database."""
         job_id = request.query_params.get("run", "")
         if not job_id:
             return (gr.skip(),) * 4
-        run = await asyncio.to_thread(self._services.store.generation, job_id)
+        asker = self._services.asker(request, secret)
+        run = await asyncio.to_thread(self._services.generation, job_id, asker)
         path = run.pictures[0].path if run is not None and run.pictures else None
         if path is None or not path.is_file():
             gone = "There is no such picture in this database: put its file in instead."
@@ -119,8 +120,8 @@ class VerifyPage:
             return verify_card.refused(str(error)), "", "", _button(False)
         return card, "", path if proves else "", _button(proves)
 
-    async def _verify(self, path: str, secret: str) -> AsyncIterator[Any]:
-        owner = visitors.owner(secret)
+    async def _verify(self, path: str, secret: str, request: gr.Request) -> AsyncIterator[Any]:
+        owner = self._services.asker(request, secret).owner
         try:
             file, receipt = await asyncio.to_thread(_file_and_receipt, Path(path))
             self._refuse_too_much(receipt)
@@ -143,12 +144,12 @@ class VerifyPage:
             card = verify_card.refused(reason)
         else:
             try:
-                card = await asyncio.to_thread(self._judged, receipt, file, run)
+                card = await asyncio.to_thread(self._judged, receipt, file, run, owner)
             except (ValueError, OSError) as error:
                 card = verify_card.refused(f"The rerun cannot be compared: {error}.")
         yield card, "", _button(True), _button(False)
 
-    def _judged(self, receipt: Receipt, file: PictureFile, run: Run) -> str:
+    def _judged(self, receipt: Receipt, file: PictureFile, run: Run, owner: str) -> str:
         again = run.pictures[receipt.position]
         array = pixels(again, load_picture)
         gates, _ = gates_of(again.request.model)
@@ -158,6 +159,9 @@ class VerifyPage:
             picture_file.save(Image.fromarray(one), self._folder, Texts())
             for one in (file.pixels, array)
         ]
+        if self._services.rules is not None:
+            for path in shown:
+                self._services.rules.holdings.give(str(path.resolve()), owner)
         for picture in run.pictures:
             if picture.path is not None and picture.path.parent == self._folder:
                 picture.path.unlink(missing_ok=True)
@@ -175,8 +179,8 @@ class VerifyPage:
                 f"ask for ({most:,}): use seedproof verify in a terminal."
             )
 
-    def _cancel(self, job_id: str, secret: str) -> Any:
-        self._services.jobs.cancel(job_id, visitors.owner(secret))
+    def _cancel(self, job_id: str, secret: str, request: gr.Request) -> Any:
+        self._services.jobs.cancel(job_id, self._services.asker(request, secret).owner)
         return _button(False)
 
 
