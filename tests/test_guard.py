@@ -45,6 +45,7 @@ from webapp.app import build
 from webapp.audits import Audits
 from webapp.findings import Findings
 from webapp.guard import OPEN, Guard, Rules
+from webapp.identity import ProxyHeader, network
 from webapp.jobs import JobQueue
 from webapp.limits import Limits
 from webapp.login import Login
@@ -322,6 +323,25 @@ def test_a_form_that_is_too_long_is_not_read(server: Server) -> None:
     with server.client() as client:
         answer = client.post("login", data={"name": "x" * 30_000, "password": "x"})
     assert answer.status_code == 413
+
+
+def test_behind_a_proxy_a_name_is_its_own_word_only(server: Server) -> None:
+    trusted = (network("10.0.0.0/8"),)
+    proxy = ProxyHeader(header="X-Forwarded-User", trusted=trusted, admins=frozenset({"ann"}))
+    rules = replace(server.services.rules, identify=proxy, login=None)  # type: ignore[type-var]
+    ann = {"x-forwarded-user": "ann"}
+
+    def client(host: str) -> TestClient:
+        return TestClient(Guard(Starlette(), rules), client=(host, 4000))  # type: ignore[arg-type]
+
+    told = client("10.0.0.5").get("/account", headers=ann).json()
+    assert told == {"name": "ann", "role": "admin", "leave": False}
+    for host, headers in (("127.0.0.1", ann), ("10.0.0.5", {})):
+        refused = client(host).get("/", headers={**headers, **PAGE})
+        assert refused.status_code == 401
+        assert "reached through its proxy" in refused.text
+        # What Gradio asks itself when it starts, and must not be a 403.
+        assert client(host).head("/", headers=headers).status_code == 401
 
 
 def test_over_https_the_cookie_goes_nowhere_else(server: Server) -> None:

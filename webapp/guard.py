@@ -105,7 +105,8 @@ class Guard:
         asks_for_page = "text/html" in request.headers.get("accept", "")
         page = request.method == "GET" and path.count("/") == 1 and asks_for_page
         if self._rules.login is None:
-            return refusal_page(NO_NAME, 403) if page else _refused(NO_NAME, 403)
+            # Gradio looks at its own door when it starts, and gives up where it gets a 403.
+            return refusal_page(NO_NAME, 401) if page else _refused(NO_NAME, 401)
         if not page:
             return _refused(SIGN_IN, 401)
         query = f"?{request.url.query}" if request.url.query else ""
