@@ -359,6 +359,7 @@ def test_nothing_is_wider_than_a_small_telephone(
         ("recommend", "#because"),
         ("verify", "#receipt"),
         ("history", "#nothing"),
+        ("machine", "#missing"),
     ):
         page = open_page(visit, app.url + path)
         expect(page.locator(ready)).to_be_visible()

@@ -230,7 +230,8 @@ def made(make: Callable[[], T], *, alone: bool = True) -> T:
 
 def test_all_pages_are_built_and_no_event_is_an_api(services: Services) -> None:
     app = made(lambda: build(services), alone=False)
-    assert [path for path, *_ in app.pages] == ["", "audit", "recommend", "verify", "history"]
+    paths = ["", "audit", "recommend", "verify", "history", "machine"]
+    assert [path for path, *_ in app.pages] == paths
     assert app.fns
     for event in app.fns.values():
         assert event.api_visibility == "private", event.fn
