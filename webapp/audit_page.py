@@ -20,7 +20,7 @@ from audit.score import Audit
 from core.database import StoreError
 from core.platforms import Platform
 from core.store import AuditEntry
-from webapp import articles_card, audit_card, comparer, row_card, scores_card, scripts
+from webapp import articles_card, audit_card, comparer, row_card, scores_card, scripts, visitors
 from webapp.audits import Occupied
 from webapp.services import Services
 from webapp.shell import QUIET
@@ -73,6 +73,7 @@ class AuditPage:
         )
         self.maps = gr.HTML("", js_on_load=scripts.PICK, apply_default_css=False, elem_id="maps")
         self.articles = _html("", "articles")
+        self.visitor = gr.Textbox(visible=False)
         self.shown = gr.State("")
 
     def connect(self, page: gr.Blocks) -> None:
@@ -92,7 +93,8 @@ class AuditPage:
             self.maps,
             self.articles,
         ]
-        page.load(self._opened, None, view, **QUIET)
+        mine: Any = {"js": visitors.SEND, **QUIET}
+        page.load(self._opened, self.visitor, view, **mine)
         # One event for both, so that a slow first answer never replaces the chosen plan's.
         gr.on(
             [page.load, self.plan.change],
@@ -102,9 +104,9 @@ class AuditPage:
             trigger_mode="always_last",
             **QUIET,
         )
-        self.start.click(self._started, self.plan, view, **QUIET)
-        self.resume.click(self._resumed, self.shown, view, **QUIET)
-        self.stop.click(self._stopped, None, self.stop, **QUIET)
+        self.start.click(self._started, [self.plan, self.visitor], view, **mine)
+        self.resume.click(self._resumed, [self.shown, self.visitor], view, **mine)
+        self.stop.click(self._stopped, [self.shown, self.visitor], self.stop, **mine)
         for rows in (self.table, self.maps):
             rows.pick(self._picked, self.shown, [self.row, self.table, self.maps], **QUIET)
 
@@ -134,37 +136,39 @@ class AuditPage:
         )
         return min((cost for cost in costs if cost), key=lambda cost: cost.row_step, default=None)
 
-    async def _opened(self, request: gr.Request) -> AsyncIterator[Any]:
+    async def _opened(self, secret: str, request: gr.Request) -> AsyncIterator[Any]:
         """`?run=` shows an audit again, live where it still runs."""
         audit_id = request.query_params.get("run", "")
         if audit_id:
-            async for update in self._follow(audit_id):
+            async for update in self._follow(audit_id, visitors.owner(secret)):
                 yield update
         else:
             yield self._nothing(audit_card.NONE_YET)
 
-    async def _started(self, name: str) -> AsyncIterator[Any]:
+    async def _started(self, name: str, secret: str) -> AsyncIterator[Any]:
+        owner = visitors.owner(secret)
         try:
             plan = self._plan(name)
-            audit_id = self._services.audits.start(plan, self._services.model)
+            audit_id = self._services.audits.start(plan, self._services.model, owner)
         except (Occupied, PlanError, StoreError) as error:
             yield self._nothing(audit_card.gone(str(error)))
             return
-        async for update in self._follow(audit_id):
+        async for update in self._follow(audit_id, owner):
             yield update
 
-    async def _resumed(self, audit_id: str) -> AsyncIterator[Any]:
+    async def _resumed(self, audit_id: str, secret: str) -> AsyncIterator[Any]:
+        owner = visitors.owner(secret)
         try:
-            self._services.audits.resume(audit_id)
+            self._services.audits.resume(audit_id, owner)
         except (Occupied, StoreError) as error:
             yield self._nothing(audit_card.gone(str(error)))
             return
-        async for update in self._follow(audit_id):
+        async for update in self._follow(audit_id, owner):
             yield update
 
-    def _stopped(self) -> Any:
-        self._services.audits.stop()
-        return gr.Button("Stopping", interactive=False)
+    def _stopped(self, audit_id: str, secret: str) -> Any:
+        stopping = self._services.audits.stop(audit_id, visitors.owner(secret))
+        return gr.Button("Stopping", interactive=False) if stopping else gr.skip()
 
     def _nothing(self, words: str) -> tuple[Any, ...]:
         entries = self._services.store.audits()
@@ -172,7 +176,7 @@ class AuditPage:
         closed = (gr.Row(visible=False), *(gr.skip(),) * 4)
         return ("", gr.Accordion(open=True), listing, words, *closed, "", "", "", "")
 
-    async def _follow(self, audit_id: str) -> AsyncIterator[Any]:
+    async def _follow(self, audit_id: str, owner: str) -> AsyncIterator[Any]:
         """Look until nothing changes any more; leaving only stops the looking."""
         store, audits = self._services.store, self._services.audits
         try:
@@ -192,7 +196,8 @@ class AuditPage:
                 result = await asyncio.to_thread(self._result, entry, running)
             said = audit_card.status(entry, sitting, total, result)
             if said != words or fresh or not running:
-                yield self._view(entry, said, result if fresh or not running else None, first)
+                mine = sitting is not None and sitting.owner == owner
+                yield self._view(entry, said, result if fresh or not running else None, first, mine)
                 words, first = said, False
             if not running:
                 break
@@ -207,10 +212,11 @@ class AuditPage:
             )
 
     def _view(
-        self, entry: AuditEntry, said: str, result: Audit | None, first: bool
+        self, entry: AuditEntry, said: str, result: Audit | None, first: bool, mine: bool
     ) -> tuple[Any, ...]:
         running = self._services.audits.running
-        mine = running == entry.id
+        runs = running == entry.id
+        stop = "Stop" if mine else "Only who started it can stop it"
         rows = result is not None and bool(result.scores)
         return (
             entry.id,
@@ -218,8 +224,8 @@ class AuditPage:
             audit_card.listing(self._services.store.audits(), running) if rows else gr.skip(),
             said,
             gr.Row(visible=True),
-            gr.Button("Stop", visible=mine, interactive=mine),
-            gr.Button(visible=not mine and entry.finished_at is None, interactive=not running),
+            gr.Button(stop, visible=runs, interactive=runs and mine),
+            gr.Button(visible=not runs and entry.finished_at is None, interactive=not running),
             *(gr.DownloadButton(visible=False),) * 2,
             scores_card.table(result) if result and rows else _waiting(first),
             "" if first else gr.skip(),
