@@ -90,7 +90,7 @@ class WorkerEngine:
         self._lease_folder = lease_folder
         self._replace_dead = replace_dead
         self._one_at_a_time = threading.Lock()
-        self._environment = _unknown_environment(process)
+        self._environment = unknown_environment(process)
         self._start()
 
     @property
@@ -136,7 +136,7 @@ class WorkerEngine:
             context.set_forkserver_preload(_PRELOAD)
         else:
             context = multiprocessing.get_context("spawn")
-        self._environment = _unknown_environment(self._kind)
+        self._environment = unknown_environment(self._kind)
         self._connection, theirs = context.Pipe()
         self._process = context.Process(
             target=_serve, args=(theirs, self._setup), name="seedproof-worker", daemon=True
@@ -202,7 +202,8 @@ def open_worker(
     )
 
 
-def _unknown_environment(process: Literal["forked", "exec"]) -> Environment:
+def unknown_environment(process: Literal["forked", "exec"]) -> Environment:
+    """Of a process that has not said anything about itself."""
     return Environment(
         fingerprint="",
         device="",

@@ -118,7 +118,8 @@ class AuditPage:
 
     def _promised(self, name: str | None) -> tuple[str, Any]:
         if name is None:
-            return audit_card.gone("There is no plan in the plans' folder."), gr.skip()
+            why = self._services.policy.why_no_plans
+            return audit_card.gone(why), gr.Button(interactive=False)
         try:
             plan, costs = self._plan(name), self._costs()
             words = audit_card.promise(plan, self._services.platform, costs)

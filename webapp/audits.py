@@ -93,7 +93,10 @@ class Audits:
         return audit_id
 
     def resume(self, audit_id: str, owner: str = NOBODY) -> None:
-        """Go on with a stopped audit, which is then its owner's to stop. Raises Occupied, or StoreError where there is none."""
+        """Go on with a stopped audit, which is then this owner's to stop.
+
+        Raises Occupied, or StoreError where there is none.
+        """
         with self._lock:
             if self.running == audit_id:
                 return

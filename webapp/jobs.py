@@ -5,6 +5,7 @@ and forgets a job when its tab closes. So jobs run here, in a thread of ours, an
 """
 
 import contextlib
+import contextvars
 import threading
 import time
 from collections import OrderedDict
@@ -38,6 +39,8 @@ class _Entry:
     run: Run | None = None
     reason: str = ""
     stop: threading.Event = field(default_factory=threading.Event)
+    context: contextvars.Context = field(default_factory=contextvars.copy_context)
+    """Of whoever asked. On ZeroGPU it says whose quota a job is counted against."""
 
 
 class JobQueue:
@@ -209,6 +212,7 @@ class JobQueue:
                 run = _failed(entry.job, f"The picture was made but could not be kept: {error}")
             with self._changed:
                 entry.run, entry.state, entry.reason = run, run.outcome, run.reason
+                entry.context = contextvars.Context()
                 entry.seconds = time.monotonic() - entry.started
                 self._changed.notify_all()
                 ticket = self._ticket(entry)
@@ -237,8 +241,9 @@ class JobQueue:
                 entry.denoising += event.seconds
                 self._pace = entry.denoising / (_work(entry.job) * _share(event))
 
+        watch = Following(step=on_step, stop=entry.stop.is_set)
         try:
-            return self._engine.run(entry.job, Following(step=on_step, stop=entry.stop.is_set))
+            return entry.context.run(self._engine.run, entry.job, watch)
         except Exception as error:
             what = str(error).strip().splitlines()[:1] or [type(error).__name__]
             return _failed(entry.job, f"The engine broke: {what[0]}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from core.models import resolve
 from core.picture_file import MOST_BYTES
+from core.request import Conditions
 from core.store import Store
 from core.worker import WorkerEngine, open_worker
 from webapp.places import Places
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import gradio as gr
 
     from webapp.services import Services
+    from webapp.zero_gpu import ZeroGpu, ZeroGpuEngine
 
 
 def serve(
@@ -32,6 +34,7 @@ def serve(
     browser: bool = False,
     policy: Policy = OWN,
     journal: bool = False,
+    zero_gpu: "ZeroGpu | None" = None,
 ) -> None:
     """Serve until interrupted; with `journal` a line of JSON tells of every job that ended.
 
@@ -39,7 +42,7 @@ def serve(
     """
     _require_free(host, port)
     signal.signal(signal.SIGTERM, _interrupted)
-    with services(place, model, policy, journal=journal) as made:
+    with services(place, model, policy, journal=journal, zero_gpu=zero_gpu) as made:
         from webapp.app import build
 
         launch(build(made), made, host=host, port=port, browser=browser)
@@ -47,9 +50,15 @@ def serve(
 
 @contextmanager
 def services(
-    place: Places, model: str, policy: Policy = OWN, *, journal: bool = False
+    place: Places,
+    model: str,
+    policy: Policy = OWN,
+    *,
+    journal: bool = False,
+    zero_gpu: "ZeroGpu | None" = None,
 ) -> Iterator["Services"]:
-    """Everything the pages need. The worker starts first and the model loads at first use.
+    """Everything the pages need. The worker starts first and the model loads at first use; with
+    `zero_gpu` there is no worker, and every job is a call of its own.
 
     What is imported in here takes seconds, which the worker needs for its own imports anyway.
     """
@@ -58,7 +67,11 @@ def services(
         Store(place.database, place.access) as store,
         tempfile.TemporaryDirectory("-seedproof") as reports,
     ):
-        engine = WorkerEngine(pictures=store.pictures, lease_folder=place.leases, replace_dead=True)
+        engine = (
+            zero_gpu.engine(store.pictures)
+            if zero_gpu
+            else WorkerEngine(pictures=store.pictures, lease_folder=place.leases, replace_dead=True)
+        )
 
         from core.platforms import detect
         from core.shortage import SteppingEngine
@@ -71,16 +84,22 @@ def services(
         from webapp.services import Services
         from webapp.ticket import Ticket
 
-        platform = detect()
-        reruns = Reruns(
-            SteppingEngine(engine, platform),
-            lambda conditions: open_worker(
-                conditions,
-                platform,
-                pictures=Path(reports) / "reruns",
-                lease_folder=place.leases,
-            ),
-        )
+        platform = zero_gpu.platform() if zero_gpu else detect()
+
+        def rerun_worker(conditions: Conditions) -> "WorkerEngine | ZeroGpuEngine":
+            folder = Path(reports) / "reruns"
+            if zero_gpu:
+                return zero_gpu.engine(folder)
+            return open_worker(conditions, platform, pictures=folder, lease_folder=place.leases)
+
+        def audit_worker(conditions: Conditions) -> "WorkerEngine | ZeroGpuEngine":
+            if zero_gpu:
+                return zero_gpu.audit_worker()
+            return open_worker(
+                conditions, platform, pictures=store.pictures, lease_folder=place.leases
+            )
+
+        reruns = Reruns(SteppingEngine(engine, platform), rerun_worker)
         log = Journal()
 
         def closed(ticket: Ticket) -> None:
@@ -90,14 +109,7 @@ def services(
 
         jobs = JobQueue(reruns, store.add_generation, closed=closed)
         metrics = Metrics(jobs.census, lambda: engine.pid)
-        audits = Audits(
-            store,
-            platform,
-            lambda conditions: open_worker(
-                conditions, platform, pictures=store.pictures, lease_folder=place.leases
-            ),
-            jobs,
-        )
+        audits = Audits(store, platform, audit_worker, jobs)
         try:
             yield Services(
                 platform=platform,

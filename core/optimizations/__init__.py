@@ -145,6 +145,9 @@ def chosen(configuration: Configuration) -> tuple[tuple[Optimization, float | No
 
 def availability(optimization: Optimization, platform: Platform) -> str | None:
     """None where a real call on the platform's device and in its dtype succeeded, else why not."""
+    name = f"{optimization.slot}={optimization.name}"
+    if name in platform.answers:
+        return platform.answers[name]
     if reason := platform.why_not(optimization.needs):
         return reason
     if optimization.probe is not None:
