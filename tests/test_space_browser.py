@@ -1,7 +1,8 @@
 """A Space as far as one can be had without one: what it would install, its variables, its frame.
 
-`make space` runs this. Installing takes most of the time: about a minute alone on two cores from a near index. The pinned
-torch is what keeps it from being several gigabytes on a machine that has the CPU build at hand.
+`make space` runs this. Installing takes most of the time: about a minute alone on two cores from a
+near index. The pinned torch is what keeps it from being several gigabytes on a machine that has the
+CPU build at hand.
 """
 
 import json

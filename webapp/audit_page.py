@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -252,7 +253,9 @@ class AuditPage:
     def _files(self, result: Audit) -> tuple[Path, Path]:
         """The report and the record, written anew where the result is."""
         folder = self._services.reports
-        name = f"seedproof-{result.plan}-{result.audit_id}-{result.runs_done}"
+        # A plan's name is whatever its author wrote.
+        plan = re.sub(r"[^A-Za-z0-9-]+", "-", result.plan)[:60]
+        name = f"seedproof-{plan}-{result.audit_id}-{result.runs_done}"
         report, record = folder / f"{name}.html", folder / f"{name}.json"
         if not report.exists():
             write_report(result, report, load_picture)
@@ -262,9 +265,10 @@ class AuditPage:
     async def _picked(self, event: gr.EventData, audit_id: str) -> tuple[Any, Any, Any]:
         result = self._services.findings.audit(audit_id)
         which = str(event.which)
-        if result is None or not which.isdecimal() or int(which) >= len(result.scores):
+        rows = {str(place): score for place, score in enumerate(result.scores)} if result else {}
+        if result is None or which not in rows:
             return gr.skip(), gr.skip(), gr.skip()
-        score = result.scores[int(which)]
+        score = rows[which]
         card = await asyncio.to_thread(row_card.card, result, score)
         return card, scores_card.table(result, which), scores_card.maps(result, which)
 

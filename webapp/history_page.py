@@ -16,6 +16,8 @@ from webapp.shell import QUIET
 from webapp.words import setting
 
 PER_PAGE = 24
+_DIGITS = 7
+"""Of a page's number."""
 
 
 class HistoryPage:
@@ -55,14 +57,13 @@ class HistoryPage:
         """`?q=` and `?page=` are where one was before."""
         words = request.query_params.get("q", "")
         number = request.query_params.get("page", "1")
-        page = int(number) if number.isdecimal() else 1
-        return await asyncio.to_thread(self._wall, words, page, secret)
+        return await asyncio.to_thread(self._wall, words, _page(number), secret)
 
     async def _searched(self, event: gr.EventData, secret: str) -> tuple[str, int, str]:
         return await asyncio.to_thread(self._wall, str(event.words), 1, secret)
 
     async def _turned(self, event: gr.EventData, words: str, secret: str) -> tuple[str, int, str]:
-        return await asyncio.to_thread(self._wall, words, int(str(event.page)), secret)
+        return await asyncio.to_thread(self._wall, words, _page(str(event.page)), secret)
 
     async def _removed(
         self, event: gr.EventData, words: str, page: int, secret: str
@@ -94,3 +95,8 @@ class HistoryPage:
             return told + mark(known[which])
 
         return gallery.wall(found, words, page, PER_PAGE, marked), page, words
+
+
+def _page(text: str) -> int:
+    """The first one where a browser sent something else."""
+    return int(text) if text.isdecimal() and len(text) <= _DIGITS else 1
