@@ -428,7 +428,6 @@ def test_an_address_with_tricks_opens_nothing(services: Services, strange: str) 
             VerifyPage(services),
             HistoryPage(services),
         ),
-        alone=False,
     )
 
     async def everything() -> list[Any]:

@@ -7,6 +7,7 @@ it ends at its next yield. There is no GPU, and none is emulated.
 
 import inspect
 import multiprocessing
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,11 @@ REFUSALS: list[str] = []
 
 def GPU(*, duration: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # noqa: N802
     return lambda task: _decorated(task, duration)
+
+
+def gradio_auto_wrap(task: Any) -> Any:
+    """Gradio asks for every event; nothing is wrapped unless a Space's variable says so."""
+    return task
 
 
 def _decorated(task: Callable[..., Any], duration: Any) -> Callable[..., Any]:
@@ -78,6 +84,7 @@ def _decorated(task: Callable[..., Any], duration: Any) -> Callable[..., Any]:
 
 
 def _serve(task: Callable[..., Any], many: bool, connection: Any, stop: Any) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     while True:
         try:
             arguments = connection.recv()
