@@ -7,11 +7,13 @@ it ends at its next yield. There is no GPU, and none is emulated.
 
 import inspect
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable
 from typing import Any
 
 import gradio
+import psutil
 from gradio.context import LocalContext
 
 FORK = multiprocessing.get_context("fork")
@@ -85,6 +87,9 @@ def _decorated(task: Callable[..., Any], duration: Any) -> Callable[..., Any]:
 
 def _serve(task: Callable[..., Any], many: bool, connection: Any, stop: Any) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # A copy of a browser's connection would keep it open after the server has closed it.
+    for one in psutil.Process().net_connections("tcp"):
+        os.close(one.fd)
     while True:
         try:
             arguments = connection.recv()
