@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run audit test soak check bench format clean
+.PHONY: run audit test soak space check bench format clean
 .DELETE_ON_ERROR:
 
 run: .venv/installed ## set everything up and open the app on the shipped model
@@ -19,12 +19,17 @@ soak: .venv/installed-dev ## hours, by hand: kills, the standard plan, mixed use
 	$(BIN)/python -m tests.soak $(PART)
 	$(if $(PART),,$(BIN)/pytest -m soak)
 
+space: .venv/installed-dev ## the Space in build/space: assembled, checked, started in a fresh environment
+	$(BIN)/python -m webapp.space_folder
+	$(BIN)/python -m tests.browser
+	$(BIN)/pytest -m space
+
 check: .venv/installed-dev ## for daily use: format, lint, types, import contract, fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m "not slow and not browser and not soak"
+	$(BIN)/pytest -m "not slow and not browser and not soak and not space"
 
 bench: .venv/installed-dev ## our own path beside diffusers' pipeline at equal pixels: one JSON document
 	@$(BIN)/python -m tests.benchmarks.overhead

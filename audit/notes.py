@@ -36,6 +36,8 @@ def audit_notes(
         yield f"{missing} of {len(planned)} planned runs are not done yet."
     if failed := sum(run.outcome == "failed" for run in there):
         yield f"{failed} of {len(there)} runs failed; their rows say why."
+    if caveats := {run.environment.timing_caveat for run in there} - {""}:
+        yield f"Times of some runs are not counted: {' '.join(sorted(caveats))}"
     if elsewhere := sum(run.environment.fingerprint != platform.fingerprint for run in there):
         yield f"{elsewhere} of {len(there)} runs were made on another platform than the one named."
     if len({(r.width, r.height, r.num_inference_steps, r.sampler) for r in plan.requests}) > 1:

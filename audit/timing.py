@@ -91,8 +91,15 @@ def _range(peaks: Sequence[int]) -> MemoryRange | None:
 
 
 def scored(planned: Sequence[PlannedRun], runs: Runs, role: Role = "timing") -> list[PlannedRun]:
-    """The timed runs that count."""
-    return [run for run in planned if run.role == role and run.block and done(run, runs)]
+    """The timed runs that count: not where the environment says that times mean nothing."""
+    return [
+        run
+        for run in planned
+        if run.role == role
+        and run.block
+        and done(run, runs)
+        and not runs[run.identity].environment.timing_caveat
+    ]
 
 
 def seconds(planned: PlannedRun, runs: Runs) -> float:

@@ -14,6 +14,9 @@ T = TypeVar("T")
 NOBODY = ""
 """The owner of what was made in a terminal, or before owners were kept. It is listed to no one."""
 
+MOST_WORDS = 50
+"""Of a search; SQLite reads no condition of a thousand parts."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:
@@ -73,11 +76,12 @@ class History(Records):
         self, owner: str, search: str = "", *, limit: int = 24, skip: int = 0
     ) -> HistoryPage:
         """One owner's pictures in which every word of `search` occurs, in prompts or settings."""
-        words = search.casefold().split()
+        words = search.casefold().split()[:MOST_WORDS]
         where = "owner = ? and owner != ? and outcome = 'ok'" + " and instr(searched, ?)" * len(
             words
         )
         parameters = [owner, NOBODY, *words]
+        skip = min(skip, 2**62)
         (count,) = self._rows(f"select count(*) as n from generations where {where}", parameters)
         # The page's ids first: the index alone answers that, and records are long.
         rows = self._rows(
@@ -133,7 +137,7 @@ class History(Records):
             return False
         mine = "from generations where job_id = ? and owner = ?"
         with self._writing() as db:
-            rows = list(db.query(f"select run {mine}", [job_id, owner]))
+            rows = self._rows(f"select run {mine}", [job_id, owner])
             if not rows:
                 return False
             rows += db.query("select run from twins where job_id = ? and run is not null", [job_id])

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,10 @@ from core import samplers
 from core.prompt_syntax import check_prompts
 from core.request import MOST_DELTA, MOST_SEED, Model, Request
 
+PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
+"""Ends of names of weights that are Python pickles."""
+PICKLED = "weights that are a Python pickle are never read, because reading one can run code;"
+_MOST_SHOWN = 200
 POCKET = "pocket"
 """The name of the model that lies in the repository."""
 
@@ -19,12 +24,20 @@ def resolve(name: str, shipped: Path) -> Model:
     `shipped` is the folder of the shipped model. Raises ValueError with one sentence that says
     what is accepted.
     """
-    path = shipped if name == POCKET else Path(name).expanduser()
-    if not (path / "model_index.json").is_file():
+    path = shipped if name == POCKET else _folder(name)
+    if path is None:
+        refused = f"{PICKLED} " if name.lower().endswith(PICKLES) else ""
+        shown = name if len(name) <= _MOST_SHOWN else f"{name[:_MOST_SHOWN]}…"
         raise ValueError(
-            f"No model at {name!r}: give {POCKET!r}, or a folder that holds a model_index.json "
-            "(a Stable Diffusion pipeline as diffusers saves it)."
+            f"No model at {shown!r}: {refused}give {POCKET!r}, or a folder that holds a "
+            "model_index.json (a Stable Diffusion pipeline as diffusers saves it)."
         )
+    for file in _component_files(path):
+        if file.name.endswith(PICKLES) and not any(file.parent.glob("*.safetensors")):
+            raise ValueError(
+                f"The model {path.name!r} has {file.name} and no .safetensors beside it: "
+                f"{PICKLED} save it again with safe_serialization=True."
+            )
     return Model(name=name, path=path.resolve(), digest=digest(path))
 
 
@@ -90,6 +103,8 @@ def check(request: Request) -> None:
     if request.num_inference_steps > samplers.MOST_STEPS:
         raise ValueError(f"num_inference_steps must be at most {samplers.MOST_STEPS}.")
     _check_noise(request)
+    if not math.isfinite(request.guidance_scale):
+        raise ValueError(f"guidance_scale must be a number, not {request.guidance_scale}.")
     if request.clip_skip != 1:
         layers = text_layers(request.model)
         if not 1 <= request.clip_skip <= layers:
@@ -127,9 +142,30 @@ def _check_noise(request: Request) -> None:
         )
 
 
+def _folder(name: str) -> Path | None:
+    """The folder of that name where it holds a pipeline; None for every other text there is."""
+    try:
+        path = Path(name).expanduser()
+        return path if (path / "model_index.json").is_file() else None
+    except (OSError, RuntimeError):
+        # Too long for a name, not to be entered, or the home of nobody.
+        return None
+
+
 def _component_files(path: Path) -> list[Path]:
-    index = json.loads((path / "model_index.json").read_text())
-    parts = [part for part, value in index.items() if isinstance(value, list) and value[0]]
+    """Raises ValueError where the index is none, or names a part outside of its folder."""
+    try:
+        index = json.loads((path / "model_index.json").read_text(encoding="utf-8"))
+        parts = [part for part, value in index.items() if isinstance(value, list) and value[0]]
+    except (ValueError, AttributeError, IndexError) as error:
+        raise ValueError(
+            f"{path / 'model_index.json'} is damaged: give a folder that diffusers saved."
+        ) from error
+    if strange := [part for part in parts if not part.isidentifier()]:
+        raise ValueError(
+            f"{path / 'model_index.json'} names a part {strange[0][:80]!r}, which is no folder "
+            "of a pipeline: give a folder that diffusers saved."
+        )
     files = (file for part in sorted(parts) for file in (path / part).rglob("*"))
     return sorted(file for file in files if file.is_file())
 

@@ -5,6 +5,7 @@ import html
 import io
 import os
 import re
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ RECEIPT = "seedproof"
 FOREIGN = ("prompt", "workflow", "invokeai_metadata", "sd-metadata", "Dream")
 """What ComfyUI and InvokeAI call theirs in a PNG."""
 
+_ONE_AT_A_TIME = threading.Lock()
 _JPEG_QUALITY = 95
 _USER_COMMENT = 0x9286
 _UNICODE = b"UNICODE\0"
@@ -139,7 +141,9 @@ def read(path: Path) -> PictureFile:
 
 def opened(data: bytes, name: str) -> PictureFile:
     """The same from a file's bytes; `name` is what it is called in the sentence."""
-    with warnings.catch_warnings():
+    # A small file can unfold to a large picture: many at once would add up. Filters of warnings
+    # are the whole process's too.
+    with _ONE_AT_A_TIME, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:

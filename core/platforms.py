@@ -39,6 +39,9 @@ class Platform:
     capabilities: Mapping[str, str | None] = field(default_factory=dict)
     dtype: str = "float32"
     """The precision everybody uses on such a device: float16 on CUDA and MPS, float32 on a CPU."""
+    answers: Mapping[str, str | None] = field(default_factory=dict)
+    """What `core.optimizations.availability` answered, by `slot=name`, in a process that had the
+    device, for processes that do not; empty where every process may ask the device itself."""
 
     def why_not(self, needs: frozenset[str]) -> str | None:
         """The first reason some need is unmet, or None where all are met."""

@@ -63,9 +63,23 @@ def find_syntax(name: str) -> PromptSyntax:
 
 def check_prompts(request: Request) -> None:
     """Refuse what is no prompt in the request's syntax. Raises ValueError with one sentence."""
-    if request.prompt_syntax == "a1111":
-        read(request.prompt, "prompt")
-        read(request.negative_prompt, "negative prompt")
+    for text, what in (
+        (request.prompt, "prompt"),
+        (request.negative_prompt, "negative prompt"),
+    ):
+        if request.prompt_syntax == "a1111":
+            read(text, what)
+        else:
+            require_short(text, what)
+
+
+def require_short(text: str, what: str) -> None:
+    """Raises ValueError where a prompt is longer than anybody types."""
+    if len(text) > MOST_CHARACTERS:
+        raise ValueError(
+            f"The {what} has {len(text):,} characters and the most that is read is "
+            f"{MOST_CHARACTERS:,}: shorten it."
+        )
 
 
 def read(text: str, what: str) -> tuple[tuple[Piece, ...], tuple[str, ...]]:
@@ -73,11 +87,7 @@ def read(text: str, what: str) -> tuple[tuple[Piece, ...], tuple[str, ...]]:
 
     Raises ValueError with one sentence for what Seedproof does not do.
     """
-    if len(text) > MOST_CHARACTERS:
-        raise ValueError(
-            f"The {what} has {len(text):,} characters and the most that is read is "
-            f"{MOST_CHARACTERS:,}: shorten it."
-        )
+    require_short(text, what)
     words = _COMMENT.sub("\n", text)
     pieces = weighted(words)
     if reason := next(_refusals(words, what), ""):

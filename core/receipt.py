@@ -41,7 +41,7 @@ MOST_LAYERS = 1000
 
 _ELSEWHERE = Path("elsewhere")
 """In place of a model's path: a receipt names the model by its digest."""
-_NOT_WRITTEN = ("process_id", "started_at")
+_NOT_WRITTEN = ("process_id", "started_at", "timing_caveat")
 """Fields of the environment that tell about somebody's machine and nothing about pixels."""
 
 _adapter: Callable[[Any], TypeAdapter[Any]] = lru_cache(TypeAdapter)
@@ -62,7 +62,7 @@ class Receipt:
     conditions: Conditions
     effective: Effective
     environment: Environment
-    """Without `process_id` and `started_at`."""
+    """Without `process_id`, `started_at` and `timing_caveat`: a receipt tells no times."""
     device_name: str
     system: str
     """Operating system and machine, for example `Linux x86_64`."""
@@ -103,7 +103,7 @@ def receipt_of(
         configuration=job.configuration,
         conditions=job.conditions,
         effective=effective,
-        environment=replace(environment, process_id="", started_at=""),
+        environment=replace(environment, process_id="", started_at="", timing_caveat=""),
         device_name=platform.device_name,
         system=platform.system,
         noise_sha256=picture.noise_sha256,

@@ -57,7 +57,12 @@ class Records:
 
     def _rows(self, sql: str, parameters: Iterable[Any] = ()) -> list[dict[str, Any]]:
         with self._lock, explained(self.path):
-            return list(self._db.query(sql, list(parameters)))
+            return list(self._db.query(sql, [_storable(value) for value in parameters]))
+
+
+def _storable(value: object) -> object:
+    """Whatever a browser sent: half of a surrogate pair is no text that SQLite could look for."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def now() -> str:

@@ -171,6 +171,9 @@ class Environment:
     generator_seed: int | None = None
     """Of torch's global generator, which every process seeds anew; None where no chosen option
     draws on it."""
+    timing_caveat: str = ""
+    """One sentence on why times taken here say nothing about a device of one's own; no audit counts
+    them. Empty where they may be compared."""
 
 
 def unknown_environment(process: ProcessKind = "same") -> Environment:

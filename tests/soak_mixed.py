@@ -122,7 +122,7 @@ class Use:
     def start_audit(self) -> None:
         with_audit = self.made.audits.start(self.plan, self.made.model)
         time.sleep(self.rng.uniform(0, 20))
-        self.made.audits.stop()
+        self.made.audits.stop(with_audit)
         self._idle(with_audit)
 
     def resume_audit(self) -> None:

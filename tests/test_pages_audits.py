@@ -14,6 +14,7 @@ import pytest
 
 from audit.plan import Plan
 from audit.score import Audit
+from core.history import NOBODY
 from core.optimizations import configure
 from core.request import Job, Request, Watch
 from core.run import Run
@@ -118,7 +119,7 @@ def test_a_stopped_audit_goes_on_where_it_was(bench: Bench) -> None:
     audit_id = bench.audits.start(plan(), MODEL)
     with pytest.raises(Occupied, match="is running"):
         bench.audits.start(plan(), MODEL)
-    bench.audits.stop()
+    assert bench.audits.stop(audit_id)
     assert bench.state(audit_id) == "stopping"
     bench.gate.set()
     until(lambda: bench.state(audit_id) == "stopped")
@@ -126,6 +127,25 @@ def test_a_stopped_audit_goes_on_where_it_was(bench: Bench) -> None:
     bench.audits.resume(audit_id)
     until(lambda: bench.state(audit_id) == "done")
     assert len(bench.store.identities(audit_id)) > done
+
+
+def test_only_who_started_an_audit_can_stop_it(bench: Bench) -> None:
+    bench.gate.clear()
+    audit_id = bench.audits.start(plan(), MODEL, "visitor:ann")
+    for other in ("visitor:bob", NOBODY):
+        assert not bench.audits.stop(audit_id, other)
+    assert not bench.audits.stop("another", "visitor:ann")
+    assert bench.state(audit_id) == "running"
+    assert bench.audits.stop(audit_id, "visitor:ann")
+    bench.gate.set()
+    until(lambda: bench.state(audit_id) == "stopped")
+    assert not bench.audits.stop(audit_id, "visitor:ann")
+    bench.gate.clear()
+    bench.audits.resume(audit_id, "visitor:bob")
+    assert not bench.audits.stop(audit_id, "visitor:ann")
+    assert bench.audits.stop(audit_id, "visitor:bob")
+    bench.gate.set()
+    until(lambda: bench.state(audit_id) == "stopped")
 
 
 def test_pictures_go_first(bench: Bench) -> None:

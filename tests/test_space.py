@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,6 +19,7 @@ from webapp.audit_page import AuditPage
 from webapp.places import REPOSITORY
 from webapp.policy import Policy
 from webapp.services import Services
+from webapp.zero_gpu import NO_AUDITS, ZeroGpu
 
 SPACE = {"SYSTEM": "spaces", "SPACE_ID": "somebody/seedproof", "CPU_CORES": "2", "MEMORY": "16Gi"}
 
@@ -27,6 +29,10 @@ def test_the_variables_of_a_space_are_read() -> None:
     assert (start.name, start.host, start.port) == ("somebody/seedproof", "0.0.0.0", 7000)
     assert start.threads == 2
     assert space.start({}) == space.Start(name="", host="0.0.0.0", port=7860, threads=None)
+    assert space.start({}).bucket == Path("/data")
+    assert space.start({"SEEDPROOF_DATA": "/data/mine"}).bucket == Path("/data/mine")
+    assert space.start({"SPACES_ZERO_GPU": "true"}).zero_gpu
+    assert not space.start({"SPACES_ZERO_GPU": "false"}).zero_gpu
 
 
 @pytest.mark.parametrize(
@@ -51,8 +57,7 @@ def test_whole_cores(omp: str, cores: str, threads: int | None) -> None:
 @pytest.mark.parametrize(
     ("variables", "sentence"),
     [
-        ({"SPACES_ZERO_GPU": "true"}, "ZeroGPU is not supported yet: choose a CPU"),
-        ({"SPACES_ZERO_GPU": "1"}, "ZeroGPU is not supported yet: choose a CPU"),
+        ({"SPACES_ZERO_GPU": "true"}, "ZeroGPU needs the package spaces, which a Space with"),
         ({"GRADIO_SERVER_PORT": "http"}, "GRADIO_SERVER_PORT is a number from 1 to 65535"),
         ({"GRADIO_SERVER_PORT": "70000"}, "GRADIO_SERVER_PORT is a number from 1 to 65535"),
     ],
@@ -114,8 +119,10 @@ def test_a_mounted_bucket_holds_the_data_and_pages_say_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: list[dict[str, object]]
 ) -> None:
     monkeypatch.setattr(Path, "is_mount", lambda self: True)
-    assert space.main(tmp_path) == 0
+    monkeypatch.setenv("SEEDPROOF_DATA", str(tmp_path))
+    assert space.main() == 0
     (call,) = started
+    assert call["zero_gpu"] is None
     assert call["place"].database == tmp_path / "seedproof" / "seedproof.db"  # type: ignore[attr-defined]
     assert call["place"].access == "exclusive"  # type: ignore[attr-defined]
     assert call["policy"].notice == (  # type: ignore[attr-defined]
@@ -126,16 +133,78 @@ def test_a_mounted_bucket_holds_the_data_and_pages_say_so(
 
 
 def test_without_a_bucket_pages_say_that_nothing_stays(
-    tmp_path: Path, started: list[dict[str, object]]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: list[dict[str, object]]
 ) -> None:
-    assert space.main(tmp_path) == 0
+    monkeypatch.setenv("SEEDPROOF_DATA", str(tmp_path))
+    assert space.main() == 0
     (call,) = started
     assert tmp_path not in call["place"].database.parents  # type: ignore[attr-defined]
     assert call["place"].access == "shared"  # type: ignore[attr-defined]
     assert "emptied at every restart" in call["policy"].notice  # type: ignore[attr-defined]
 
 
+def test_on_zero_gpu_calls_are_decorated_and_no_audit_is_offered(
+    monkeypatch: pytest.MonkeyPatch, started: list[dict[str, object]]
+) -> None:
+    fake = SimpleNamespace(GPU=lambda **options: lambda task: task)
+    monkeypatch.setitem(sys.modules, "spaces", fake)  # type: ignore[arg-type]
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    assert space.main() == 0
+    (call,) = started
+    assert isinstance(call["zero_gpu"], ZeroGpu)
+    policy = call["policy"]
+    assert isinstance(policy, Policy)
+    assert (policy.plans, policy.why_no_plans) == ((), NO_AUDITS)
+
+
+def test_where_no_plan_is_offered_the_page_says_why(services: Services) -> None:  # noqa: F811
+    limited = replace(services, policy=Policy(plans=(), why_no_plans="None <here>."))
+    (page,) = made(lambda: (AuditPage(limited),))
+    words, button = page._promised(None)
+    assert "None &lt;here&gt;." in words
+    assert button.interactive is False
+    with pytest.raises(PlanError, match="not offered here"):
+        page._plan("quick")
+
+
 # The database on a network mount
+
+
+def hold(path: Path) -> "subprocess.Popen[str]":
+    """Another process that has stored an audit, and keeps the database open."""
+    code = (
+        "import sys; from pathlib import Path; from core.store import Store\n"
+        "store = Store(Path(sys.argv[1]), 'exclusive')\n"
+        "print(store.add_audit('a', plan={}, platform={}, model={}), flush=True)\n"
+        "sys.stdin.read()"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(path)],
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_two_processes_share_no_bucket_and_a_killed_one_leaves_it_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.database.PATIENCE", 0.1)
+    path = tmp_path / "seedproof" / "a.db"
+    with hold(path) as other:
+        assert other.stdout is not None
+        audit_id = other.stdout.readline().strip()
+        for access in ("exclusive", "shared"):
+            with pytest.raises(StoreError, match="locked by another process"):
+                Store(path, access)  # type: ignore[arg-type]
+        other.kill()
+    with Store(path, "exclusive") as store:
+        assert [entry.id for entry in store.audits()] == [audit_id]
+        assert store.add_audit("b", plan={}, platform={}, model={})
+        left = {file.name for file in path.parent.iterdir()}
+        assert not {name for name in left if name.endswith(("-wal", "-shm"))}
 
 
 def test_an_exclusive_database_is_one_file_that_nobody_else_opens(

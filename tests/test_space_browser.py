@@ -1,13 +1,13 @@
 """A Space as far as one can be had without one: what it would install, its variables, its frame.
 
-Installing takes most of the time: about a minute alone on two cores from a near index. The pinned
-torch is what keeps it from being several gigabytes on a machine that has the CPU build at hand.
+`make space` runs this. Installing takes most of the time: about a minute alone on two cores from a
+near index. The pinned torch is what keeps it from being several gigabytes on a machine that has the
+CPU build at hand.
 """
 
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -26,8 +26,9 @@ from playwright.sync_api import expect, sync_playwright
 from tests.browser import ADVICE, ARGUMENTS, find
 from tests.browser_fixtures import PATIENCE, free_port, wait_for, watch_page
 from webapp.places import REPOSITORY
+from webapp.space_folder import assemble
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.space, pytest.mark.timeout(1800)]
 
 VARIABLES = {
     "SYSTEM": "spaces",
@@ -61,14 +62,7 @@ LEFT_LOOP = re.compile(
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files of a Space, in a folder that is no checkout."""
-    copy = tmp_path_factory.mktemp("space") / "app"
-    copy.mkdir()
-    for folder in ("core", "audit", "webapp", "data"):
-        ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
-        shutil.copytree(REPOSITORY / folder, copy / folder, ignore=ignored)
-    for file in ("README.md", "requirements.txt"):
-        shutil.copy(REPOSITORY / file, copy)
-    return copy
+    return assemble(tmp_path_factory.mktemp("space") / "app").path
 
 
 @pytest.fixture(scope="module")

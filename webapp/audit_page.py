@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from webapp import (
     row_card,
     scores_card,
     scripts,
+    visitors,
 )
 from webapp.audits import Occupied
 from webapp.services import Services
@@ -86,6 +88,7 @@ class AuditPage:
         )
         self.maps = gr.HTML("", js_on_load=scripts.PICK, apply_default_css=False, elem_id="maps")
         self.articles = _html("", "articles")
+        self.visitor = gr.Textbox(visible=False)
         self.shown = gr.State("")
 
     def connect(self, page: gr.Blocks) -> None:
@@ -105,7 +108,8 @@ class AuditPage:
             self.maps,
             self.articles,
         ]
-        page.load(self._opened, None, view, **QUIET)
+        mine: Any = {"js": visitors.SEND, **QUIET}
+        page.load(self._opened, self.visitor, view, **mine)
         # One event for both, so that a slow first answer never replaces the chosen plan's.
         gr.on(
             [page.load, self.plan.change],
@@ -115,9 +119,9 @@ class AuditPage:
             trigger_mode="always_last",
             **QUIET,
         )
-        self.start.click(self._started, self.plan, view, **QUIET)
-        self.resume.click(self._resumed, self.shown, view, **QUIET)
-        self.stop.click(self._stopped, None, self.stop, **QUIET)
+        self.start.click(self._started, [self.plan, self.visitor], view, **mine)
+        self.resume.click(self._resumed, [self.shown, self.visitor], view, **mine)
+        self.stop.click(self._stopped, [self.shown, self.visitor], self.stop, **mine)
         for rows in (self.table, self.maps):
             rows.pick(self._picked, self.shown, [self.row, self.table, self.maps], **QUIET)
 
@@ -129,7 +133,8 @@ class AuditPage:
 
     def _promised(self, name: str | None, request: gr.Request) -> tuple[str, Any]:
         if name is None:
-            return audit_card.gone("There is no plan in the plans' folder."), gr.skip()
+            why = self._services.policy.why_no_plans
+            return audit_card.gone(why), gr.Button(interactive=False)
         try:
             plan, costs = self._plan(name), self._costs()
             words = audit_card.promise(plan, self._services.platform, costs)
@@ -149,47 +154,50 @@ class AuditPage:
         )
         return min((cost for cost in costs if cost), key=lambda cost: cost.row_step, default=None)
 
-    async def _opened(self, request: gr.Request) -> AsyncIterator[Any]:
+    async def _opened(self, secret: str, request: gr.Request) -> AsyncIterator[Any]:
         """`?run=` shows an audit again, live where it still runs."""
         audit_id = request.query_params.get("run", "")
         if audit_id:
-            async for update in self._follow(audit_id):
+            async for update in self._follow(audit_id, self._services.asker(request, secret).owner):
                 yield update
         else:
             yield self._nothing(audit_card.NONE_YET)
 
-    async def _started(self, name: str, request: gr.Request) -> AsyncIterator[Any]:
+    async def _started(self, name: str, secret: str, request: gr.Request) -> AsyncIterator[Any]:
+        owner = self._services.asker(request, secret).owner
         try:
             self._require_admin(request)
             plan = self._plan(name)
-            audit_id = self._services.audits.start(plan, self._services.model)
+            audit_id = self._services.audits.start(plan, self._services.model, owner)
         except (Forbidden, Occupied, PlanError, StoreError) as error:
             yield self._nothing(audit_card.gone(str(error)))
             return
-        async for update in self._follow(audit_id):
+        async for update in self._follow(audit_id, owner):
             yield update
 
-    async def _resumed(self, audit_id: str, request: gr.Request) -> AsyncIterator[Any]:
+    async def _resumed(self, audit_id: str, secret: str, request: gr.Request) -> AsyncIterator[Any]:
+        owner = self._services.asker(request, secret).owner
         try:
             self._require_admin(request)
-            self._services.audits.resume(audit_id)
+            self._services.audits.resume(audit_id, owner)
         except (Forbidden, Occupied, StoreError) as error:
             yield self._nothing(audit_card.gone(str(error)))
             return
-        async for update in self._follow(audit_id):
+        async for update in self._follow(audit_id, owner):
             yield update
 
     def _require_admin(self, request: gr.Request) -> None:
         if not self._services.asker(request, "").manages:
             raise Forbidden(FOR_ADMINS)
 
-    def _stopped(self, request: gr.Request) -> Any:
+    def _stopped(self, audit_id: str, secret: str, request: gr.Request) -> Any:
         try:
             self._require_admin(request)
         except Forbidden:
             return gr.Button("Only an admin", interactive=False)
-        self._services.audits.stop()
-        return gr.Button("Stopping", interactive=False)
+        asker = self._services.asker(request, secret)
+        stopping = self._services.audits.stop(audit_id, asker.owner, anybodys=asker.role == "admin")
+        return gr.Button("Stopping", interactive=False) if stopping else gr.skip()
 
     def _nothing(self, words: str) -> tuple[Any, ...]:
         entries = self._services.store.audits()
@@ -197,7 +205,7 @@ class AuditPage:
         closed = (gr.Row(visible=False), *(gr.skip(),) * 4)
         return ("", gr.Accordion(open=True), listing, words, *closed, "", "", "", "")
 
-    async def _follow(self, audit_id: str) -> AsyncIterator[Any]:
+    async def _follow(self, audit_id: str, owner: str) -> AsyncIterator[Any]:
         """Look until nothing changes any more; leaving only stops the looking."""
         store, audits = self._services.store, self._services.audits
         try:
@@ -217,7 +225,8 @@ class AuditPage:
                 result = await asyncio.to_thread(self._result, entry, running)
             said = audit_card.status(entry, sitting, total, result)
             if said != words or fresh or not running:
-                yield self._view(entry, said, result if fresh or not running else None, first)
+                mine = sitting is not None and sitting.owner == owner
+                yield self._view(entry, said, result if fresh or not running else None, first, mine)
                 words, first = said, False
             if not running:
                 break
@@ -232,10 +241,11 @@ class AuditPage:
             )
 
     def _view(
-        self, entry: AuditEntry, said: str, result: Audit | None, first: bool
+        self, entry: AuditEntry, said: str, result: Audit | None, first: bool, mine: bool
     ) -> tuple[Any, ...]:
         running = self._services.audits.running
-        mine = running == entry.id
+        runs = running == entry.id
+        stop = "Stop" if mine else "Only who started it can stop it"
         rows = result is not None and bool(result.scores)
         return (
             entry.id,
@@ -243,8 +253,8 @@ class AuditPage:
             audit_card.listing(self._services.store.audits(), running) if rows else gr.skip(),
             said,
             gr.Row(visible=True),
-            gr.Button("Stop", visible=mine, interactive=mine),
-            gr.Button(visible=not mine and entry.finished_at is None, interactive=not running),
+            gr.Button(stop, visible=runs, interactive=runs and mine),
+            gr.Button(visible=not runs and entry.finished_at is None, interactive=not running),
             *(gr.DownloadButton(visible=False),) * 2,
             scores_card.table(result) if result and rows else _waiting(first),
             "" if first else gr.skip(),
@@ -270,7 +280,9 @@ class AuditPage:
     def _files(self, result: Audit) -> tuple[Path, Path]:
         """The report and the record, written anew where the result is."""
         folder = self._services.reports
-        name = f"seedproof-{result.plan}-{result.audit_id}-{result.runs_done}"
+        # A plan's name is whatever its author wrote.
+        plan = re.sub(r"[^A-Za-z0-9-]+", "-", result.plan)[:60]
+        name = f"seedproof-{plan}-{result.audit_id}-{result.runs_done}"
         report, record = folder / f"{name}.html", folder / f"{name}.json"
         if not report.exists():
             write_report(result, report, load_picture)
@@ -280,9 +292,10 @@ class AuditPage:
     async def _picked(self, event: gr.EventData, audit_id: str) -> tuple[Any, Any, Any]:
         result = self._services.findings.audit(audit_id)
         which = str(event.which)
-        if result is None or not which.isdecimal() or int(which) >= len(result.scores):
+        rows = {str(place): score for place, score in enumerate(result.scores)} if result else {}
+        if result is None or which not in rows:
             return gr.skip(), gr.skip(), gr.skip()
-        score = result.scores[int(which)]
+        score = rows[which]
         card = await asyncio.to_thread(row_card.card, result, score)
         return card, scores_card.table(result, which), scores_card.maps(result, which)
 

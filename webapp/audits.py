@@ -12,6 +12,7 @@ from audit.execution import OpenWorker, Progress, Worker, run_audit
 from audit.judgement import judge
 from audit.plan import Plan, PlannedRun
 from audit.schedule import expand
+from core.history import NOBODY
 from core.platforms import Platform, one_sentence
 from core.request import Conditions, Job, Model, Watch
 from core.run import Run
@@ -35,6 +36,8 @@ class Sitting:
     """One stretch of work on an audit, as it stood at one moment."""
 
     audit_id: str
+    owner: str = NOBODY
+    """Who asked for this stretch, and may end it."""
     state: State
     done: int
     total: int
@@ -79,30 +82,44 @@ class Audits:
         sitting = self._sitting
         return sitting if sitting and sitting.audit_id == audit_id else None
 
-    def start(self, plan: Plan, model: Model) -> str:
+    def start(self, plan: Plan, model: Model, owner: str = NOBODY) -> str:
         """Begin a new audit; returns its id at once. Raises Occupied."""
         with self._lock:
             self._require_free()
             audit_id = self._store.add_audit(
                 plan.name, plan=plan, platform=self._platform, model=model
             )
-            self._begin(audit_id, plan, model)
+            self._begin(audit_id, plan, model, owner)
         return audit_id
 
-    def resume(self, audit_id: str) -> None:
-        """Go on with a stopped audit. Raises Occupied, or StoreError where there is none."""
+    def resume(self, audit_id: str, owner: str = NOBODY) -> None:
+        """Go on with a stopped audit, which is then this owner's to stop.
+
+        Raises Occupied, or StoreError where there is none.
+        """
         with self._lock:
             if self.running == audit_id:
                 return
             self._require_free()
             plan = self._store.plan(audit_id, Plan)
             model = self._store.model(audit_id, Model)
-            self._begin(audit_id, plan, model)
+            self._begin(audit_id, plan, model, owner)
 
-    def stop(self) -> None:
-        """End after the step under way; everything finished is stored."""
-        self._stop.set()
-        self._change(state="stopping", now="stopping")
+    def stop(self, audit_id: str, owner: str = NOBODY, *, anybodys: bool = False) -> bool:
+        """End after the step under way; everything finished is stored.
+
+        False, and the audit goes on, where another asked for it, except where an admin or the
+        server may stop `anybodys`, or where it does not run.
+        """
+        with self._lock:
+            sitting = self._sitting
+            if self.running != audit_id or sitting is None:
+                return False
+            if not anybodys and sitting.owner != owner:
+                return False
+            self._stop.set()
+            self._change(state="stopping", now="stopping")
+        return True
 
     def close(self, timeout: float = 15.0) -> None:
         self._stop.set()
@@ -115,11 +132,16 @@ class Audits:
                 f"Audit {self.running} is running: stop it, or wait for it, and try again."
             )
 
-    def _begin(self, audit_id: str, plan: Plan, model: Model) -> None:
+    def _begin(self, audit_id: str, plan: Plan, model: Model, owner: str) -> None:
         self._stop = threading.Event()
         planned = {run.identity: run for run in expand(plan, self._platform)}
         self._sitting = Sitting(
-            audit_id=audit_id, state="running", done=0, total=len(planned), now="starting"
+            audit_id=audit_id,
+            owner=owner,
+            state="running",
+            done=0,
+            total=len(planned),
+            now="starting",
         )
         self._thread = threading.Thread(
             target=self._work,

@@ -108,7 +108,7 @@ def serve(
 
 def application() -> typer.Typer:
     """All commands. Built when asked for, because the options come with torch."""
-    from webapp import cli_audit, cli_export, cli_generate, cli_verify
+    from webapp import cli_audit, cli_deploy, cli_export, cli_generate, cli_verify
 
     app = typer.Typer(
         name="seedproof",
@@ -124,6 +124,7 @@ def application() -> typer.Typer:
     cli_verify.add_to(app)
     cli_export.add_to(app)
     cli_accounts.add_to(app)
+    cli_deploy.add_to(app)
     app.command()(serve)
     return app
 

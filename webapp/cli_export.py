@@ -11,7 +11,7 @@ from core.request import Request
 from webapp.cli_verify import receipt_in
 from webapp.export import Export
 from webapp.export_card import NAMES, exports
-from webapp.places import places
+from webapp.places import is_file, places
 from webapp.terminal import BadInput, print_json, say, tell
 from webapp.words import settings_of
 
@@ -33,7 +33,7 @@ def export(
     wanted = next((name for name in NAMES if name.lower() == to.lower()), None)
     if wanted is None:
         raise BadInput(f"Unknown program {to!r}: choose one of {', '.join(NAMES)}.")
-    known = _of_picture(Path(source)) if Path(source).is_file() else _of_settings(source, model)
+    known = _of_picture(Path(source)) if is_file(Path(source)) else _of_settings(source, model)
     found = next(made for made in known if made.program == wanted)
     if as_json:
         print_json(found)

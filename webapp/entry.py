@@ -1,5 +1,6 @@
 """A job's changing state inside the queue, and how much work it is."""
 
+import contextvars
 import threading
 import time
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ class Entry:
     run: Run | None = None
     reason: str = ""
     stop: threading.Event = field(default_factory=threading.Event)
+    context: contextvars.Context = field(default_factory=contextvars.copy_context)
+    """Of whoever asked. On ZeroGPU it says whose quota a job is counted against."""
 
 
 def work(job: Job) -> float:

@@ -25,6 +25,8 @@ BY_ACCOUNT = (
     "They belong to your account: no other user can open them, even with their address. Whoever "
     "runs this server can."
 )
+_DIGITS = 7
+"""Of a page's number."""
 
 
 class HistoryPage:
@@ -63,9 +65,8 @@ class HistoryPage:
         """`?q=` and `?page=` are where one was before."""
         words = request.query_params.get("q", "")
         number = request.query_params.get("page", "1")
-        page = int(number) if number.isdecimal() else 1
         owner = self._services.asker(request, secret).owner
-        return await asyncio.to_thread(self._wall, words, page, owner)
+        return await asyncio.to_thread(self._wall, words, _page(number), owner)
 
     async def _searched(
         self, event: gr.EventData, secret: str, request: gr.Request
@@ -77,7 +78,7 @@ class HistoryPage:
         self, event: gr.EventData, words: str, secret: str, request: gr.Request
     ) -> tuple[str, int, str]:
         owner = self._services.asker(request, secret).owner
-        return await asyncio.to_thread(self._wall, words, int(str(event.page)), owner)
+        return await asyncio.to_thread(self._wall, words, _page(str(event.page)), owner)
 
     async def _removed(
         self, event: gr.EventData, words: str, page: int, secret: str, request: gr.Request
@@ -109,3 +110,8 @@ class HistoryPage:
             return told + (twin_card.mark(store.twin(run.job.id, Twin)) or mark(known[which]))
 
         return gallery.wall(found, words, page, PER_PAGE, marked), page, words
+
+
+def _page(text: str) -> int:
+    """The first one where a browser sent something else."""
+    return int(text) if text.isdecimal() and len(text) <= _DIGITS else 1

@@ -5,6 +5,7 @@ and forgets a job when its tab closes. So jobs run here, in a thread of ours, an
 """
 
 import contextlib
+import contextvars
 import threading
 import time
 from collections import OrderedDict
@@ -253,6 +254,7 @@ class JobQueue:
                 run = _failed(entry.job, f"The picture was made but could not be kept: {error}")
             with self._changed:
                 entry.run, entry.state, entry.reason = run, run.outcome, run.reason
+                entry.context = contextvars.Context()
                 entry.seconds = time.monotonic() - entry.started
                 self._changed.notify_all()
                 ticket = self._ticket(entry)
@@ -282,8 +284,9 @@ class JobQueue:
                 entry.denoising = event.seconds + (entry.denoising if event.step > 1 else 0.0)
                 self._pace = entry.denoising / (work(entry.job) * share(event))
 
+        watch = Following(step=on_step, stop=entry.stop.is_set)
         try:
-            return self._engine.run(entry.job, Following(step=on_step, stop=entry.stop.is_set))
+            return entry.context.run(self._engine.run, entry.job, watch)
         except Exception as error:
             what = str(error).strip().splitlines()[:1] or [type(error).__name__]
             return _failed(entry.job, f"The engine broke: {what[0]}")

@@ -176,6 +176,9 @@ class PictureForm:
         if not prompt.strip():
             raise ValueError("Write what the picture should show, or pick an example.")
         configuration = self.configuration(accepted(settings, SLOTS))
+        offered = sizes(self._services.model)
+        if not {width, height} <= set(offered):
+            raise ValueError(f"Choose a width and a height from {offered[0]} to {offered[-1]}.")
         asked = Request(
             prompt=prompt.strip(),
             negative_prompt=negative.strip(),

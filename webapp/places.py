@@ -34,14 +34,24 @@ class Places:
         """
         file = Path(name)
         if file.suffix == ".toml":
-            if file.is_file():
+            if is_file(file):
                 return file
-            raise ValueError(f"There is no plan file {name!r}.")
-        ours = self.plans / f"{name}.toml"
-        if ours.is_file():
-            return ours
-        known = ", ".join(sorted(plan.stem for plan in self.plans.glob("*.toml")))
-        raise ValueError(f"Unknown plan {name!r}: choose one of {known}, or give a .toml file.")
+            raise ValueError(f"There is no plan file {name[:200]!r}.")
+        ours = {plan.stem: plan for plan in self.plans.glob("*.toml")}
+        if name in ours:
+            return ours[name]
+        known = ", ".join(sorted(ours))
+        raise ValueError(
+            f"Unknown plan {name[:200]!r}: choose one of {known}, or give a .toml file."
+        )
+
+
+def is_file(path: Path) -> bool:
+    """Also answers where a text is too long to be a name."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def places(database: Path | None = None, access: Access = "shared") -> Places:

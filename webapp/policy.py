@@ -13,6 +13,8 @@ class Policy:
     """What every page says below its bar; nothing where it is empty."""
     plans: tuple[str, ...] | None = None
     """The plans a visitor may start, by name; None is every plan there is."""
+    why_no_plans: str = "There is no plan in the plans' folder."
+    """Said where no plan is offered."""
     largest_upload: str | None = None
     """As Gradio writes sizes, for example `20mb`; None takes files of any size."""
     metrics: bool = True

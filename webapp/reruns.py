@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from audit.execution import Worker
 from core.engine import Engine
 from core.request import Conditions, Job, Watch
 from core.run import Run
-from core.worker import WorkerEngine
 
 KEPT = 60
 """Picture files: a page that is still open can show its own; the oldest go."""
@@ -18,7 +18,7 @@ class Reruns:
     """An engine: jobs that ask for conditions go to a new process, all others to the usual one."""
 
     usual: Engine
-    open_worker: Callable[[Conditions], WorkerEngine]
+    open_worker: Callable[[Conditions], Worker]
 
     def run(self, job: Job, watch: Watch) -> Run:
         if job.conditions == Conditions():

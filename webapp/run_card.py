@@ -220,6 +220,7 @@ def _took(run: Run) -> str:
         words += f" · before that, loading the model {seconds(timings.load)}"
     rows = (
         ("Time", f'<div class="sp-stages" aria-hidden="true">{strip}</div>{escape(words)}'),
+        ("Times", escape(run.environment.timing_caveat)),
         ("Peak memory", _memory(run.memory)),
         *(
             (name, escape(in_words(sizes[0])))

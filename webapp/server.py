@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from core.models import resolve
 from core.picture_file import MOST_BYTES
-from core.request import Job
+from core.request import Conditions, Job
 from core.store import Store
 from core.worker import WorkerEngine, open_worker
 from webapp.journal import Journal
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from webapp.identity import Identify
     from webapp.login import Login
     from webapp.services import Services
+    from webapp.zero_gpu import ZeroGpu, ZeroGpuEngine
 
 MOST_GROWTH = 500_000_000
 """Bytes that a worker may hold beyond its weights and what it held after its first picture."""
@@ -45,6 +46,7 @@ def serve(
     drain_seconds: float = SECONDS,
     identify: "Identify | None" = None,
     login: "Login | None" = None,
+    zero_gpu: "ZeroGpu | None" = None,
 ) -> None:
     """Serve until stopped; with `journal` a line of JSON tells of every job that ended.
 
@@ -58,7 +60,15 @@ def serve(
     _require_path(root_path)
     _require_free(host, port)
     signal.signal(signal.SIGTERM, _interrupted)
-    with services(place, model, policy, journal=journal, identify=identify, login=login) as made:
+    with services(
+        place,
+        model,
+        policy,
+        journal=journal,
+        identify=identify,
+        login=login,
+        zero_gpu=zero_gpu,
+    ) as made:
         from webapp.app import build
 
         app = build(made)
@@ -79,8 +89,10 @@ def services(
     journal: bool = False,
     identify: "Identify | None" = None,
     login: "Login | None" = None,
+    zero_gpu: "ZeroGpu | None" = None,
 ) -> Iterator["Services"]:
-    """Everything the pages need. The worker starts first and the model loads at first use.
+    """Everything the pages need. The worker starts first and the model loads at first use; with
+    `zero_gpu` there is no worker, and every job is a call of its own.
 
     What is imported in here takes seconds, which the worker needs for its own imports anyway.
     """
@@ -89,11 +101,15 @@ def services(
         Store(place.database, place.access) as store,
         tempfile.TemporaryDirectory("-seedproof") as reports,
     ):
-        engine = WorkerEngine(
-            pictures=store.pictures,
-            lease_folder=place.leases,
-            replace_dead=True,
-            most_growth=MOST_GROWTH,
+        engine = (
+            zero_gpu.engine(store.pictures)
+            if zero_gpu
+            else WorkerEngine(
+                pictures=store.pictures,
+                lease_folder=place.leases,
+                replace_dead=True,
+                most_growth=MOST_GROWTH,
+            )
         )
 
         from core.platforms import detect
@@ -109,16 +125,23 @@ def services(
         from webapp.shadow import Shadow
         from webapp.ticket import Ticket
 
-        platform = detect()
-        reruns = Reruns(
-            SteppingEngine(SecondAttempt(engine), platform),
-            lambda conditions: open_worker(
-                conditions,
-                platform,
-                pictures=Path(reports) / "reruns",
-                lease_folder=place.leases,
-            ),
-        )
+        platform = zero_gpu.platform() if zero_gpu else detect()
+
+        def rerun_worker(conditions: Conditions) -> "WorkerEngine | ZeroGpuEngine":
+            folder = Path(reports) / "reruns"
+            if zero_gpu:
+                return zero_gpu.engine(folder)
+            return open_worker(conditions, platform, pictures=folder, lease_folder=place.leases)
+
+        def audit_worker(conditions: Conditions) -> "WorkerEngine | ZeroGpuEngine":
+            if zero_gpu:
+                return zero_gpu.audit_worker()
+            return open_worker(
+                conditions, platform, pictures=store.pictures, lease_folder=place.leases
+            )
+
+        patient = SecondAttempt(engine) if isinstance(engine, WorkerEngine) else engine
+        reruns = Reruns(SteppingEngine(patient, platform), rerun_worker)
         log = Journal()
 
         def closed(ticket: Ticket) -> None:
@@ -140,14 +163,7 @@ def services(
         if identify is not None:
             rules = Rules(identify=identify, store=store, reports=Path(reports), login=login)
         metrics = Metrics(jobs.census, lambda: engine.pid)
-        audits = Audits(
-            store,
-            platform,
-            lambda conditions: open_worker(
-                conditions, platform, pictures=store.pictures, lease_folder=place.leases
-            ),
-            jobs,
-        )
+        audits = Audits(store, platform, audit_worker, jobs)
         shadow = Shadow(store, jobs, audits, platform) if policy.twins else None
         try:
             yield Services(
@@ -163,7 +179,7 @@ def services(
                 policy=policy,
                 shadow=shadow,
                 metrics=metrics,
-                worker=engine,
+                worker=engine if isinstance(engine, WorkerEngine) else None,
                 rules=rules,
             )
         finally:

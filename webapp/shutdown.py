@@ -44,8 +44,8 @@ def drain(services: "Services", seconds: float, log: Callable[..., None]) -> Non
         with contextlib.suppress(OSError):
             log(event, **fields, **jobs.census())
 
-    if audits.running is not None:
-        audits.stop()
+    if (running := audits.running) is not None:
+        audits.stop(running, anybodys=True)
     begun = jobs.census()
     tell("draining", seconds=seconds)
     finished = jobs.drain(seconds)

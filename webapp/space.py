@@ -3,13 +3,14 @@
 import os
 import sys
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-BUCKET = Path("/data")
-"""Where a Space's bucket is mounted, if its owner gave it one."""
+BUCKET = "/data"
+"""Where a Space's bucket is mounted, if its owner gave it one and set no SEEDPROOF_DATA."""
 PLANS = ("smoke", "quick")
 LARGEST_UPLOAD = "20mb"
 
@@ -24,6 +25,10 @@ class Start:
     port: int
     threads: int | None
     """Whole cores it may use; None where nothing says so."""
+    bucket: Path = Path(BUCKET)
+    """What is kept, if it is mounted, lies in its folder `seedproof`."""
+    zero_gpu: bool = False
+    """Whether a GPU is there only inside calls."""
 
     def notice(self, kept: bool) -> str:
         where = f"The Space {self.name}" if self.name else "This server"
@@ -37,11 +42,6 @@ class Start:
 
 def start(environment: Mapping[str, str]) -> Start:
     """Read a Space's variables. Raises ValueError, in one sentence, where it cannot run there."""
-    if environment.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true"):
-        raise ValueError(
-            "ZeroGPU is not supported yet: choose a CPU, or a GPU of its own, in the settings "
-            "of the Space."
-        )
     port = environment.get("GRADIO_SERVER_PORT") or "7860"
     if not port.isdecimal() or not 0 < int(port) < 65536:
         raise ValueError(f"GRADIO_SERVER_PORT is a number from 1 to 65535, not {port!r}.")
@@ -51,6 +51,8 @@ def start(environment: Mapping[str, str]) -> Start:
         host=environment.get("GRADIO_SERVER_NAME") or "0.0.0.0",
         port=int(port),
         threads=next((number for number in cores if number is not None), None),
+        bucket=Path(environment.get("SEEDPROOF_DATA") or BUCKET),
+        zero_gpu=environment.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true"),
     )
 
 
@@ -64,10 +66,11 @@ def whole_cores(text: str) -> int | None:
 
 
 def keeps(folder: Path) -> bool:
-    """Whether a mounted folder takes files and lets them be renamed, as pictures are."""
-    if not folder.is_mount():
+    """Whether a folder on a mount takes files and lets them be renamed, as pictures are."""
+    if not any(place.is_mount() for place in (folder, *folder.parents[:-1])):
         return False
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".seedproof-") as made:
             first = Path(made, "first")
             first.write_bytes(b"x")
@@ -77,7 +80,7 @@ def keeps(folder: Path) -> bool:
     return True
 
 
-def main(bucket: Path = BUCKET) -> int:
+def main() -> int:
     """Serve until stopped. What cannot work is one line on standard error, and 2 is returned."""
     from webapp.waiting import share_cores
 
@@ -90,20 +93,36 @@ def main(bucket: Path = BUCKET) -> int:
         # For the same reasons as in the terminal.
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         share_cores(os.environ)
-        return _serve(chosen, bucket)
+        # Before torch, which it changes: outside calls there is no GPU to start.
+        decorate = _zero_gpu_decorator() if chosen.zero_gpu else None
+        return _serve(chosen, decorate)
     except ValueError as error:
         print(f"seedproof: {error}", file=sys.stderr)
         return 2
 
 
-def _serve(chosen: Start, bucket: Path) -> int:
+def _zero_gpu_decorator() -> Callable[..., Any]:
+    """A Space on ZeroGPU has the package; nothing of ours needs it elsewhere."""
+    try:
+        import spaces
+    except ImportError as error:
+        raise ValueError(
+            "ZeroGPU needs the package spaces, which a Space with the Gradio SDK has by itself: "
+            "choose that SDK, or a CPU or a GPU of its own."
+        ) from error
+    decorator: Callable[..., Any] = spaces.GPU
+    return decorator
+
+
+def _serve(chosen: Start, decorate: Callable[..., Any] | None) -> int:
     from core.database import StoreError
     from webapp.places import places
     from webapp.policy import Policy
     from webapp.server import serve
 
-    kept = keeps(bucket)
-    place = places(bucket / "seedproof" / "seedproof.db", access="exclusive") if kept else places()
+    kept = keeps(chosen.bucket)
+    database = chosen.bucket / "seedproof" / "seedproof.db"
+    place = places(database, access="exclusive") if kept else places()
     policy = Policy(
         notice=chosen.notice(kept),
         plans=PLANS,
@@ -111,8 +130,15 @@ def _serve(chosen: Start, bucket: Path) -> int:
         metrics=False,
         unload=False,
     )
+    zero_gpu = None
+    if decorate is not None:
+        from webapp.zero_gpu import NO_AUDITS, ZeroGpu
+
+        zero_gpu = ZeroGpu(decorate)
+        # Every twin would be paid from somebody's quota.
+        policy = replace(policy, plans=(), why_no_plans=NO_AUDITS, twins=False)
     try:
-        serve(place, "pocket", host=chosen.host, port=chosen.port, policy=policy)
+        serve(place, "pocket", host=chosen.host, port=chosen.port, policy=policy, zero_gpu=zero_gpu)
     except StoreError as error:
         raise ValueError(str(error)) from error
     except KeyboardInterrupt:

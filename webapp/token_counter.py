@@ -6,7 +6,7 @@ from typing import Any
 
 from core.chunks import Text, text_of
 from core.models import tokenizer
-from core.prompt_syntax import find_syntax
+from core.prompt_syntax import find_syntax, require_short
 from core.request import Model
 from core.run import TextSize
 
@@ -42,6 +42,7 @@ class TokenCounter:
     def text(self, written: str, syntax: str, what: str = "prompt") -> Text:
         """A `prompt` or `negative prompt`. Raises ValueError as making a picture of it would."""
         known = find_syntax(syntax)
+        require_short(written, what)
         with self._one_at_a_time:
             self._tokenizer = self._tokenizer or tokenizer(self._model)
             return text_of(self._tokenizer, written, known, what)

@@ -151,6 +151,14 @@ def availability(
 
     What a model must ship is looked for in its folder, where one is given.
     """
+    name = f"{optimization.slot}={optimization.name}"
+    reason = platform.answers[name] if name in platform.answers else _tried(optimization, platform)
+    if reason is None and optimization.lacks is not None and model is not None:
+        return optimization.lacks(model)
+    return reason
+
+
+def _tried(optimization: Optimization, platform: Platform) -> str | None:
     if reason := platform.why_not(optimization.needs):
         return reason
     if optimization.probe is not None:
@@ -158,8 +166,6 @@ def availability(
             optimization.probe(torch.device(platform.device), getattr(torch, platform.dtype))
         except Exception as error:
             return one_sentence(error)
-    if optimization.lacks is not None and model is not None:
-        return optimization.lacks(model)
     return None
 
 
