@@ -51,7 +51,7 @@ from webapp.limits import Limits
 from webapp.login import Login
 from webapp.places import REPOSITORY
 from webapp.policy import Policy
-from webapp.server import launch
+from webapp.server import open_doors
 from webapp.services import Services
 from webapp.sessions import COOKIE, Sessions
 from webapp.visitors import owner as visitor_owner
@@ -130,9 +130,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             rules=Rules(identify=sessions, store=store, reports=reports, login=login),
         )
         app, port = in_a_loop(lambda: build(services), alone=False), free_port()
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(app, "block_thread", lambda: None)
-            in_a_loop(lambda: launch(app, services, host="127.0.0.1", port=port), alone=False)
+        in_a_loop(lambda: open_doors(app, services, host="127.0.0.1", port=port), alone=False)
         url = f"http://127.0.0.1:{port}/"
         yield Server(url, services, engine, login, app, list(routes(app.app)))
         engine.open.set()
