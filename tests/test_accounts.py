@@ -294,11 +294,11 @@ def test_without_accounts_a_browser_is_a_visitor_who_may_open_what_it_was_given(
     assert one.owner.startswith("visitor:")
     assert one.role == "visitor"
     assert one.sees(other.owner)
-    assert one.audits
+    assert one.manages
     ben = Identity("account:ben", "ben", "user")
     assert ben.sees("account:ben")
     assert not ben.sees("account:cat")
-    assert not ben.audits
+    assert not ben.manages
 
 
 def test_only_a_page_of_ours_follows_a_login() -> None:

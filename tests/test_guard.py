@@ -486,12 +486,13 @@ def test_reports_are_for_every_account(server: Server, people: dict[str, httpx.C
 
 def generate(server: Server, client: httpx.Client, prompt: str, **more: Any) -> dict[str, Any]:
     """A picture by the form of the first page, its fields as the page has them."""
-    number = event(server, "GeneratePage._generate")
+    number = event(server, "GeneratePage._several")
     inputs = server.app.fns[number].inputs
     values = [getattr(one, "value", None) for one in inputs]
-    values[0], values[3], values[4] = prompt, "7", more.pop("steps", 2)
+    first = [one.elem_id for one in inputs].index("prompt")
+    values[first], values[first + 3], values[first + 4] = prompt, "7", more.pop("steps", 2)
     values[-1] = more.pop("secret", "5" * 32)
-    outputs = call(server, client, "GeneratePage._generate", values, **more)
+    outputs = call(server, client, "GeneratePage._several", values, **more)
     return {"stage": str(outputs[-1]["data"][0]), "first": str(outputs[0])}
 
 
@@ -572,10 +573,12 @@ def test_only_an_admin_starts_and_stops_audits(
     server: Server, people: dict[str, httpx.Client]
 ) -> None:
     before = len(server.services.store.audits())
-    for method, data in (("_started", ["smoke"]), ("_resumed", [None])):
+    secret = "6" * 32
+    for method, data in (("_started", ["smoke", secret]), ("_resumed", [None, secret])):
         outputs = call(server, people["ben"], f"AuditPage.{method}", data)
         assert "Only an admin" in json.dumps(outputs, ensure_ascii=False)
-    call(server, people["ben"], "AuditPage._stopped", [])
+    stopped = json.dumps(call(server, people["ben"], "AuditPage._stopped", [None, secret]))
+    assert "Only an admin" in stopped
     assert len(server.services.store.audits()) == before
     promised = json.dumps(call(server, people["ben"], "AuditPage._promised", ["smoke"]))
     assert "Only an admin" in promised
@@ -630,5 +633,12 @@ def test_the_queue_shows_ones_own_and_an_admin_everything(
 
 def test_without_accounts_there_is_no_guard_and_no_queue_page(server: Server) -> None:
     app = in_a_loop(lambda: build(replace(server.services, rules=None)), alone=False)
-    assert [page[0] for page in app.pages] == ["", "audit", "recommend", "verify", "history"]
+    assert [page[0] for page in app.pages] == [
+        "",
+        "audit",
+        "recommend",
+        "verify",
+        "history",
+        "machine",
+    ]
     assert "queue" in [page[0] for page in server.app.pages]
