@@ -150,7 +150,9 @@ class Client:
             self.found.states[job["state"]] += 1
             if job["state"] == "ok" and (job["attempt"] or 1) > 1:
                 self.found.states["ok at the second attempt"] += 1
-            if job["state"] == "ok":
+            # A job that was cancelled while it ran had its turn all the same. Of one that the queue
+            # has forgotten nobody knows any more how long it waited.
+            if job["run_seconds"] and job["waited_seconds"] is not None:
                 started = (asked[0] + job["waited_seconds"], asked[1] + job["waited_seconds"])
                 self.found.served.append(Served(self.number, asked, started))
         if job["state"] == "failed":
