@@ -4,6 +4,7 @@ import gradio as gr
 
 from webapp.audit_page import AuditPage
 from webapp.generate_page import GeneratePage
+from webapp.grid_page import GridPage
 from webapp.history_page import HistoryPage
 from webapp.recommend_page import RecommendPage
 from webapp.services import Services
@@ -21,6 +22,10 @@ def build(services: Services) -> gr.Blocks:
     with gr.Blocks(title="Seedproof", analytics_enabled=False, fill_width=True) as app:
         header("Generate", notice)
         GeneratePage(services).connect(app)
+        footer(services.platform, services.model.name)
+    with app.route("Grid", "grid") as page:
+        header("Grid", notice)
+        GridPage(services).connect(page)
         footer(services.platform, services.model.name)
     with app.route("Audit", "audit") as page:
         header("Audit", notice)

@@ -76,7 +76,7 @@ def serve(
 
 def application() -> typer.Typer:
     """All commands. Built when asked for, because the options come with torch."""
-    from webapp import cli_audit, cli_export, cli_generate, cli_verify
+    from webapp import cli_audit, cli_export, cli_generate, cli_grid, cli_verify
 
     app = typer.Typer(
         name="seedproof",
@@ -88,6 +88,7 @@ def application() -> typer.Typer:
     )
     app.command()(doctor)
     cli_generate.add_to(app)
+    cli_grid.add_to(app)
     cli_audit.add_to(app)
     cli_verify.add_to(app)
     cli_export.add_to(app)

@@ -101,6 +101,18 @@ keep();
 """
 """Puts the shown audit into the address."""
 
+GRID = """
+const keep = () => {
+  const named = element.querySelector("[data-grid]");
+  if (named) {
+    history.replaceState(null, "", `${location.pathname}?grid=${named.dataset.grid}`);
+  }
+};
+watch("value", keep);
+keep();
+"""
+"""Puts the shown grid into the address."""
+
 PICK = """
 element.addEventListener("click", (event) => {
   const picked = event.target.closest("[data-pick]");

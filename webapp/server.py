@@ -64,6 +64,7 @@ def services(
         from core.shortage import SteppingEngine
         from webapp.audits import Audits
         from webapp.findings import Findings
+        from webapp.grids import Grids
         from webapp.jobs import JobQueue
         from webapp.journal import Journal
         from webapp.metrics import Metrics
@@ -85,10 +86,12 @@ def services(
 
         def closed(ticket: Ticket) -> None:
             metrics.closed(ticket)
+            grids.closed(ticket)
             if journal:
                 log.closed(ticket)
 
         jobs = JobQueue(reruns, store.add_generation, closed=closed)
+        grids = Grids(store, jobs)
         metrics = Metrics(jobs.census, lambda: engine.pid)
         audits = Audits(
             store,
@@ -104,6 +107,7 @@ def services(
                 model=chosen,
                 store=store,
                 jobs=jobs,
+                grids=grids,
                 audits=audits,
                 findings=Findings(store),
                 plans=place.plans,

@@ -8,6 +8,7 @@ from core.request import Model
 from core.store import Store
 from webapp.audits import Audits
 from webapp.findings import Findings
+from webapp.grids import Grids
 from webapp.jobs import JobQueue
 from webapp.metrics import Metrics
 from webapp.policy import OWN, Policy
@@ -21,6 +22,7 @@ class Services:
     model: Model
     store: Store
     jobs: JobQueue
+    grids: Grids
     audits: Audits
     findings: Findings
     plans: Path
