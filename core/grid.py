@@ -108,7 +108,9 @@ def _beside_baseline(
 ) -> Grid:
     """A cell of the baseline itself serves as reference; the others' are made besides."""
     known: dict[Request, Job] = {
-        job.requests[0]: job for job in reversed(tuple(jobs.values())) if job.configuration == baseline
+        job.requests[0]: job
+        for job in reversed(tuple(jobs.values()))
+        if job.configuration == baseline
     }
     extra: dict[Request, Job] = {}
     for job in jobs.values():

@@ -1,7 +1,7 @@
 """Presets: settings under a name, without a prompt; and an owner's presets and styles, kept."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from core.history import NOBODY
@@ -9,7 +9,14 @@ from core.records import Records, now
 from core.request import Request
 from core.styles import MOST_STYLES, Style, checked, named
 
-NOT_KEPT = ("prompt", "negative_prompt", "model", "seed", "variation_seed")
+NOT_KEPT = (
+    "prompt",
+    "negative_prompt",
+    "model",
+    "seed",
+    "variation_seed",
+    "variation_strength",
+)
 """Fields of a request that say which picture, and not how pictures are made."""
 MOST_PRESETS = 200
 _ANONYMOUS = "This browser keeps no secret, so nothing can be kept for you: allow it to store data."
@@ -27,9 +34,15 @@ class Preset:
 def preset_of(name: str, request: Request, settings: Mapping[str, str]) -> Preset:
     """All but what `NOT_KEPT` names. Raises ValueError with a sentence for a name that is none."""
     kept = {name: value for name, value in vars(request).items() if name not in NOT_KEPT}
-    if not request.variation_strength:
-        del kept["variation_strength"]
     return Preset(name=named(name), fields=kept, settings=dict(settings))
+
+
+def with_preset(request: Request, preset: Preset) -> Request:
+    """A request with a preset's fields. Raises ValueError with a sentence for those of a version
+    that had others."""
+    if unknown := sorted(set(preset.fields) - set(vars(request))):
+        raise ValueError(f"it has {unknown[0]}, which this version does not know: save it anew.")
+    return replace(request, **preset.fields)
 
 
 class Presets(Records):

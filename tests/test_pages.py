@@ -23,6 +23,7 @@ from webapp.app import build
 from webapp.audits import Audits
 from webapp.findings import Findings
 from webapp.generate_page import GeneratePage
+from webapp.grids import Grids
 from webapp.history_page import PER_PAGE, HistoryPage
 from webapp.jobs import JobQueue
 from webapp.picture_form import filled
@@ -42,13 +43,19 @@ POCKET = Model(name="pocket", path=REPOSITORY / "data" / "pocket", digest="p" * 
 def services(tmp_path: Path) -> Iterator[Services]:
     database = tmp_path / "seedproof.db"
     with Store(database) as store:
-        jobs = JobQueue(FakeEngine(pictures=store.pictures), store.add_generation)
+        jobs = JobQueue(
+            FakeEngine(pictures=store.pictures),
+            store.add_generation,
+            closed=lambda ticket: grids.closed(ticket),
+        )
+        grids = Grids(store, jobs)
         audits = Audits(store, PLATFORM, FakeWorkers(pictures=store.pictures), jobs)
         yield Services(
             platform=PLATFORM,
             model=POCKET,
             store=store,
             jobs=jobs,
+            grids=grids,
             audits=audits,
             findings=Findings(store),
             plans=REPOSITORY / "data" / "plans",
@@ -230,7 +237,15 @@ def made(make: Callable[[], T], *, alone: bool = True) -> T:
 
 def test_all_pages_are_built_and_no_event_is_an_api(services: Services) -> None:
     app = made(lambda: build(services), alone=False)
-    assert [path for path, *_ in app.pages] == ["", "audit", "recommend", "verify", "history"]
+    assert [path for path, *_ in app.pages] == [
+        "",
+        "grid",
+        "audit",
+        "recommend",
+        "verify",
+        "history",
+        "compare",
+    ]
     assert app.fns
     for event in app.fns.values():
         assert event.api_visibility == "private", event.fn

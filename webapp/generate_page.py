@@ -81,6 +81,7 @@ class GeneratePage:
         filled_in = [*form.inputs, form.taken]
         form.picture.upload(self._take, form.picture, filled_in, **QUIET)
         form.picture.clear(lambda: "", None, form.taken, **QUIET)
+        form.presets.connect(form, self.visitor, blocks)
         blocks.load(self._opened, self.visitor, [*form.inputs, *shown], **mine)
 
     async def _take(self, path: str) -> tuple[Any, ...]:
