@@ -1,9 +1,11 @@
 """Pictures that belong to no audit, each with its owner: kept, searched, found again, deleted."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from core import thumbnail
 from core.database import FACETS, facets, file_names, search_text
 from core.narrowing import EVERYTHING, Evidence, Narrowing, tag
 from core.records import Records, now
@@ -50,6 +52,8 @@ class Facet:
         return self.settings, self.platform, self.model
 
 
+_FILE = re.compile(r'"path":"\$pictures/([^"/]+)"')
+"""How a stored run names a picture file."""
 _MINE = "owner = ? and owner != '' and outcome = 'ok'"
 
 
@@ -226,7 +230,7 @@ class History(Records):
             alone = names - self._shown(names)
         for name in alone:
             (self.pictures / name).unlink(missing_ok=True)
-            self.thumbnail(name).unlink(missing_ok=True)
+            thumbnail.place(self.pictures / name).unlink(missing_ok=True)
         return deleted
 
     def _shown(self, names: set[str]) -> set[str]:
@@ -236,10 +240,12 @@ class History(Records):
             for name in names
             if self._rows("select 1 from generation_files where name = ? limit 1", [name])
         }
+        if names <= kept:
+            return kept
+        # One pass over the audits' runs, however many files are in question.
         for table in ("runs", "excluded_runs"):
-            for name in names - kept:
-                if self._rows(f"select 1 from {table} where instr(run, ?) limit 1", [name]):
-                    kept.add(name)
+            for row in self._db.query(f"select run from {table}"):
+                kept |= names.intersection(_FILE.findall(row["run"]))
         return kept
 
     def _where(self, owner: str, narrowing: Narrowing) -> tuple[str, list[object]]:

@@ -24,10 +24,6 @@ class Records:
         self._lock = threading.RLock()
         self._db = open_database(self.path, access)
 
-    def thumbnail(self, name: str) -> Path:
-        """Where the small copy of a picture file lies, if one was made."""
-        return self.pictures / "thumbnails" / f"{Path(name).stem}.webp"
-
     def close(self) -> None:
         with self._lock:
             self._db.close()

@@ -24,6 +24,7 @@ from webapp.audits import Audits
 from webapp.findings import Findings
 from webapp.generate_page import GeneratePage
 from webapp.grids import Grids
+from webapp.history_filter import Chosen
 from webapp.history_page import PER_PAGE, HistoryPage
 from webapp.jobs import JobQueue
 from webapp.picture_form import filled
@@ -378,17 +379,17 @@ def test_history_lists_ones_own_pictures_only(services: Services, generate: Gene
     page = made(lambda: HistoryPage(services))
     evil = (EVIL, *FORM[1:])
     job_id = asked(generate, *evil)[-1][3]
-    shown, *_ = page._wall("", 1, SECRET)
+    shown, *_ = page._wall(Chosen(), 1, SECRET)
     assert f'data-shot="{job_id}"' in shown
     assert "1 picture of yours" in shown
     assert "never audited" in shown
     assert EVIL not in shown
-    assert "Every word has to occur" in page._wall("rocket", 1, SECRET)[0]
+    assert "Every word has to occur" in page._wall(Chosen(words="rocket"), 1, SECRET)[0]
     for stranger in ("6" * 32, "", None, f" {SECRET}"):
-        assert page._wall("", 1, stranger) == (gallery.NONE_YET, 1, "")  # type: ignore[arg-type]
+        assert page._wall(Chosen(), 1, stranger) == (gallery.NONE_YET, 1, Chosen())  # type: ignore[arg-type]
     event = SimpleNamespace(run=job_id)
     for secret, left in (("6" * 32, 1), (SECRET, 0)):
-        asyncio.run(page._removed(event, "", 1, secret))  # type: ignore[arg-type]
+        asyncio.run(page._removed(event, Chosen(), 1, secret))  # type: ignore[arg-type]
         assert services.store.history(visitors.owner(SECRET)).total == left
 
 
@@ -398,11 +399,11 @@ def test_a_page_beyond_the_last_is_the_last(services: Services, tmp_path: Path) 
         run = replace(run, job=replace(run.job, id=str(number)))
         services.store.add_generation(run, visitors.owner(SECRET))
     page = made(lambda: HistoryPage(services))
-    shown, number, _ = page._wall("", 9, SECRET)
+    shown, number, _ = page._wall(Chosen(), 9, SECRET)
     assert number == 2
     assert "page 2 of 2" in shown
     assert shown.count("data-shot=") == 1
-    assert page._wall("", 0, SECRET)[0].count("data-shot=") == PER_PAGE
+    assert page._wall(Chosen(), 0, SECRET)[0].count("data-shot=") == PER_PAGE
 
 
 def test_what_is_stored_about_a_visitor_is_not_the_secret() -> None:

@@ -3,6 +3,7 @@
 import gradio as gr
 
 from webapp.audit_page import AuditPage
+from webapp.compare_page import ComparePage
 from webapp.generate_page import GeneratePage
 from webapp.grid_page import GridPage
 from webapp.history_page import HistoryPage
@@ -42,6 +43,10 @@ def build(services: Services) -> gr.Blocks:
     with app.route("History", "history") as page:
         header("History", notice)
         HistoryPage(services).connect(page)
+        footer(services.platform, services.model.name)
+    with app.route("Compare", "compare") as page:
+        header("History", notice)
+        ComparePage(services).connect(page)
         footer(services.platform, services.model.name)
     built: gr.Blocks = app
     return built

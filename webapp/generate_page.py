@@ -174,17 +174,18 @@ class GeneratePage:
         if not job_id:
             return
         ticket = self._services.jobs.look(job_id)
-        if ticket is not None:
+        if ticket is not None and ticket.owner == owner:
             form = filled(ticket.job)
             async for update in self._follow(job_id, owner):
                 yield (*form, *update)
                 form = _same(len(form))
             return
-        run = await asyncio.to_thread(self._services.store.generation, job_id)
-        if run is None:
-            gone = run_card.problem("There is no such picture in this database. Make a new one.")
+        found = await asyncio.to_thread(self._services.store.opened, job_id, owner)
+        if found is None:
+            gone = run_card.problem("There is no such picture of yours, and none that is shared.")
             yield *_same(len(self.form.inputs)), gone, "", *_same(5)
             return
+        run = found.run
         seed = str(run.job.requests[0].seed)
         shown = await asyncio.to_thread(self._result, run, owner)
         yield *filled(run.job), *shown, job_id, seed, *_buttons(running=False)

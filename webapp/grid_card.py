@@ -69,8 +69,8 @@ def _level(state: GridState, grid: Grid, cells: dict[tuple[int, ...], Cell], z: 
     if len(grid.axes) > 2:
         title = f"<caption>{_label(grid.axes[2].name, grid.axes[2].values[z])}</caption>"
     return (
-        f'<div class="sp-scroll sp-card"><table class="sp-grid">{title}<thead><tr>{corner}'
-        f"{headings}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f'<div class="sp-card"><div class="sp-scroll"><table class="sp-grid">{title}<thead><tr>'
+        f"{corner}{headings}</tr></thead><tbody>{rows}</tbody></table></div></div>"
     )
 
 

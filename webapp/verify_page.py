@@ -98,17 +98,18 @@ class VerifyPage:
             **mine,
         )
         self.cancel.click(self._cancel, [self.job, self.visitor], self.cancel, **mine)
-        page.load(self._opened, None, seen, **QUIET)
+        page.load(self._opened, self.visitor, seen, **mine)
 
-    async def _opened(self, request: gr.Request) -> tuple[Any, ...]:
+    async def _opened(self, secret: str, request: gr.Request) -> tuple[Any, ...]:
         """`?run=` names a picture of this database."""
         job_id = request.query_params.get("run", "")
         if not job_id:
             return (gr.skip(),) * 4
-        run = await asyncio.to_thread(self._services.store.generation, job_id)
-        path = run.pictures[0].path if run is not None and run.pictures else None
+        owner = visitors.owner(secret)
+        found = await asyncio.to_thread(self._services.store.opened, job_id, owner)
+        path = found.run.pictures[0].path if found and found.run.pictures else None
         if path is None or not path.is_file():
-            gone = "There is no such picture in this database: put its file in instead."
+            gone = "There is no such picture of yours, and none shared: put its file in instead."
             return verify_card.refused(gone), "", "", _button(False)
         return await self._put_in(str(path))
 
