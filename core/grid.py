@@ -10,7 +10,7 @@ from typing import Literal
 from core.grid_axis import PROMPT, Axis, put
 from core.models import check
 from core.optimization import Configuration
-from core.optimizations import availability, chosen, configure, prepared_key
+from core.optimizations import availability, chosen, configure, load_arguments, prepared_key
 from core.platforms import Platform
 from core.request import MOST_SEED, Job, Request
 
@@ -51,7 +51,7 @@ class Grid:
         prepared pipeline together, because loading another one costs more than a picture."""
         jobs = (*self.references, *(cell.job for cell in self.cells))
         first = {cell.reference for cell in self.cells}
-        keys = {job.id: prepared_key(job.configuration) for job in jobs}
+        keys = {job.id: _pipeline(job.configuration) for job in jobs}
         order = {key: place for place, key in enumerate(dict.fromkeys(keys.values()))}
         return tuple(sorted(jobs, key=lambda job: (job.id not in first, order[keys[job.id]])))
 
@@ -157,6 +157,11 @@ def _job(
     except ValueError as error:
         raise ValueError(f"The cell {where} cannot be made: {error}") from None
     return Job(id=uuid.uuid4().hex, requests=(request,), configuration=configuration)
+
+
+def _pipeline(configuration: Configuration) -> tuple[str, str]:
+    """Equal where two configurations can be made with one loaded pipeline."""
+    return repr(sorted(load_arguments(configuration).items())), prepared_key(configuration)
 
 
 def _require_available(configuration: Configuration, platform: Platform) -> None:

@@ -275,7 +275,7 @@ def test_the_sheet_has_every_picture_and_the_document_every_figure(tmp_path: Pat
     del runs[last]
     known = {cell.job.id: figures(cell, runs, load_picture) for cell in plan.cells}
     image = sheet(plan, runs, known)
-    colours = image.crop((162, 54, 290, 182)).tobytes()
+    colours = image.crop((162, 60, 290, 188)).tobytes()
     path = runs[plan.cells[0].job.id].pictures[0].path
     assert path is not None
     with Image.open(path) as picture:

@@ -5,11 +5,15 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 
-from core.database import audits_and_runs, search_text
+from core import thumbnail
+from core.database import audits_and_runs, facets_tags_and_files, search_text
 from core.history import NOBODY
+from core.narrowing import Narrowing
 from core.optimization import Configuration
 from core.request import Following, Job, Request
 from core.run import Run
@@ -158,6 +162,105 @@ def test_what_an_older_version_kept_is_nobodys_and_found_by_its_address(tmp_path
         (row,) = store._rows("select searched, outcome from generations")
         assert row == {"searched": search_text(json.loads(text)), "outcome": "ok"}
     assert audits_and_runs.__name__ in _applied(path)
+
+
+def test_an_older_version_is_narrowed_and_cleared_like_a_new_one(tmp_path: Path) -> None:
+    """What the step computes from stored runs is what a new run is kept with."""
+    path = tmp_path / "old.db"
+    with Store(path) as store:
+        run = made(store, "a", sampler="DDIM", width=64)
+        store.add_generation(run, ANN)
+        columns = "sampler, size, settings, platform, model, tags, shared"
+        fresh = store._rows(f"select {columns} from generations")
+        store._db.execute("drop index generations_by_owner")
+        for column in columns.split(", "):
+            store._db.execute(f"alter table generations drop column {column}")
+        store._db.execute("drop table generation_files")
+        store._db.execute(
+            "create index generations_by_owner on generations (owner, outcome, id, searched)"
+        )
+        step = facets_tags_and_files.__name__
+        store._db.execute("delete from _sqlite_migrations where name = ?", [step])
+        store._db.conn.commit()
+    with Store(path) as store:
+        assert store._rows(f"select {columns} from generations") == fresh
+        assert fresh[0]["size"] == "64x32"
+        file = run.pictures[0].path
+        assert file is not None
+        assert file.is_file()
+        assert store.delete_generation("a", ANN)
+        assert not file.exists()
+
+
+def test_tags_are_ones_own_and_found_whole(store: Store) -> None:
+    for name in ("a", "b"):
+        store.add_generation(made(store, name), ANN)
+    assert store.change_tags(["a", "b", "nothing"], ANN, add="  Blue  SKY ") == 2
+    assert store.change_tags(["a"], ANN, add="blue sky") == 0, "it has it already"
+    assert store.change_tags(["a"], ANN, add="%") == 1
+    assert store.change_tags(["a"], BOB, add="x") == 0
+    assert store.tags(ANN) == {"%": 1, "blue sky": 2}
+    assert store.tags(BOB) == store.tags(NOBODY) == {}
+    assert narrowed(store, tag="blue sky") == ["b", "a"]
+    assert narrowed(store, tag="blue") == []
+    assert store.history(ANN).generations[1].tags == ("%", "blue sky")
+    assert store.change_tags(["a"], ANN, remove="Blue sky") == 1
+    assert narrowed(store, tag="blue sky") == ["b"]
+    for wrong in (",", "a,b", " ", "x" * 41):
+        with pytest.raises(ValueError, match="A tag is 1 to 40"):
+            store.change_tags(["a"], ANN, add=wrong)
+
+
+def test_pictures_are_narrowed_by_what_made_them(store: Store) -> None:
+    store.add_generation(made(store, "a", sampler="DDIM"), ANN)
+    store.add_generation(made(store, "b", width=64), ANN)
+    assert narrowed(store, sampler="DDIM") == ["a"]
+    assert narrowed(store, size="64x32") == ["b"]
+    assert narrowed(store, setting="attention=sdp") == ["b", "a"]
+    assert narrowed(store, setting="token-merging=seeded") == [], "a setting is whole"
+    evidence = store.facets(ANN)[0].evidence
+    assert narrowed(store, evidence=(evidence, ("x", "y", "z"))) == ["b", "a"]
+    assert narrowed(store, evidence=(("x", "y", "z"),)) == []
+
+
+def narrowed(store: Store, **by: Any) -> list[str]:
+    page = store.history(ANN, narrowing=Narrowing(**by))
+    assert page.total == len(page.generations)
+    return [generation.run.job.id for generation in page.generations]
+
+
+def test_an_address_opens_for_its_owner_until_it_is_shared(store: Store) -> None:
+    store.add_generation(made(store, "a"), ANN)
+    store.add_generation(made(store, "terminal"))
+    assert store.opened("a", BOB) is None
+    assert store.opened("a", NOBODY) is None
+    assert store.opened("terminal", BOB) is not None
+    assert not store.share("a", BOB, True)
+    assert not store.share("terminal", NOBODY, True)
+    assert store.share("a", ANN, True)
+    opened = store.opened("a", BOB)
+    assert opened is not None
+    assert opened.shared
+    assert opened.run == made(store, "a")
+    assert store.share("a", ANN, False)
+    assert store.opened("a", BOB) is None
+
+
+def test_large_pictures_have_small_copies_that_go_with_them(store: Store) -> None:
+    run = made(store, "a", width=512, height=320)
+    path = run.pictures[0].path
+    assert path is not None
+    store.add_generation(run, ANN)
+    small = thumbnail.of(path, 512, 320)
+    with Image.open(small) as image:
+        assert image.size == (256, 160)
+        assert not image.info.get("exif")
+    before = small.stat().st_mtime_ns
+    assert thumbnail.of(path, 512, 320) == small
+    assert small.stat().st_mtime_ns == before, "made once"
+    assert thumbnail.of(path, 256, 128) == path, "a small one is its own"
+    store.delete_generation("a", ANN)
+    assert not small.exists()
 
 
 def _applied(path: Path) -> list[str]:

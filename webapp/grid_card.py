@@ -93,7 +93,7 @@ def _picture(state: GridState, cell: Cell, run: Run, shape: str) -> str:
     if path is None or not path.is_file():
         return f'<div class="sp-grid-wait" {shape}>{escape(run.outcome)}</div>'
     labels = ", ".join(f"{name} {value}" for name, value in state.grid.labels(cell))
-    shown = image(url(path), cell.job.requests[0], labels, lazy=True)
+    shown = image(url(path), cell.job.requests[0], escape(labels), lazy=True)
     return f'<a href="./?run={escape(cell.job.id)}" title="Open: {escape(labels)}">{shown}</a>'
 
 

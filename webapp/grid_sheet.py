@@ -58,7 +58,8 @@ def sheet(
             spot = (_GAP, corner[1] + height // 2)
             draw.text(spot, _cut(draw, labels[1], bold, _SIDE), _INK, bold)
         if x == y == 0 and len(labels) > 2:
-            draw.text((_GAP, z * block + 8), labels[2], _INK, bold)
+            spot = (_GAP, z * block + 8)
+            draw.text(spot, _cut(draw, labels[2], bold, image.width - 2 * _GAP), _INK, bold)
         _place(image, draw, runs.get(cell.job.id), corner, (width, height), shrink)
         told = words(cell, found[cell.job.id])
         for line, text in enumerate(told):
@@ -108,7 +109,8 @@ def _place(
 
 
 def _cut(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """As much of a text as has room."""
+    """As much of a text as has room, in one line."""
+    text = " ".join(text.split())
     if draw.textlength(text, font) <= width:
         return text
     while text and draw.textlength(f"{text}…", font) > width:

@@ -201,7 +201,10 @@ class PictureForm:
         Raises ValueError with a sentence for people."""
         asked, _ = self.asked(*fields)
         filled = with_preset(asked, preset)
-        check(replace(filled, prompt="", negative_prompt=""))
+        # What stays as it was typed is judged when a picture is asked for.
+        check(
+            replace(filled, prompt="", negative_prompt="", variation_seed=0, variation_strength=0.0)
+        )
         values = filled_with(filled, self.configuration(preset.settings).as_dict())
         typed = (self.prompt, self.negative, self.seed, *self.advanced.inputs[2:4])
         kept = {self.inputs.index(component) for component in typed}
