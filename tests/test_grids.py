@@ -4,20 +4,23 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from core.grid import Grid, grid
-from core.grid_axis import parsed
+from core.grid_axis import axis, parsed
 from core.optimizations import configure
 from core.request import Job, Request, StepEvent, Watch
 from core.run import Run
 from core.store import Store
 from tests.fake_engine import PLATFORM, Behaviour, FakeEngine
-from tests.test_pages import EVIL, POCKET
+from tests.test_pages import EVIL, POCKET, made, services  # noqa: F401, a fixture
 from webapp import grid_card
+from webapp.grid_form import GridForm
 from webapp.grids import Grids, GridState
 from webapp.jobs import JobQueue
+from webapp.services import Services
 
 ANN, BOB = "visitor:ann", "visitor:bob"
 
@@ -198,13 +201,63 @@ def test_a_failed_cell_is_tried_again(tmp_path: Path) -> None:
 
 def test_a_grid_is_shown_with_what_is_typed_escaped(tmp_path: Path) -> None:
     server = Server(tmp_path, FakeEngine(pictures=tmp_path / "pictures"))
-    made = plan(f"a {EVIL}", f'prompt=img,"{EVIL.replace(chr(34), "")}"')
-    grid_id = server.grids.start(made, EVIL, ANN)
+    evil = plan(f"a {EVIL}", f'prompt=img,"{EVIL.replace(chr(34), "")}"')
+    grid_id = server.grids.start(evil, EVIL, ANN)
     state = server.until(grid_id, 2)
     shown = grid_card.table(state) + grid_card.status(state, EVIL)
     shown += grid_card.listing(server.store.grids(ANN))
     assert "<img src=x" not in shown
     assert "compared with" in shown
-    assert f"./compare?a={made.cells[0].job.id}&amp;b={made.cells[1].job.id}" in shown
+    assert f"./compare?a={evil.cells[0].job.id}&amp;b={evil.cells[1].job.id}" in shown
     assert "2 of 2 pictures" in shown
     server.close()
+
+
+FIRST = ("a panda", "7", 4, "attention", "", "", "sdp, none", "", "", "first")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        (0, " ", "Write what the pictures"),
+        (1, "x", "A seed is a whole number"),
+        (3, "", "needs an axis"),
+        (6, "sdp, magic", "no option 'magic'"),
+        (4, "steps", "There is no value"),
+    ],
+)
+def test_a_form_becomes_a_grid_or_one_sentence(
+    services: Services,  # noqa: F811
+    place: int,
+    value: str,
+    words: str,
+) -> None:
+    form = made(lambda: GridForm(services))
+    good = form.grid(form.usual(), *FIRST)
+    assert [cell.job.configuration.get("attention") for cell in good.cells] == ["sdp", "none"]
+    assert {cell.job.requests[0].seed for cell in good.cells} == {7}
+    wrong: list[Any] = [*FIRST]
+    wrong[place] = value
+    with pytest.raises(ValueError, match=words):
+        form.grid(form.usual(), *wrong)
+
+
+@pytest.mark.parametrize(("name", "line"), [("steps", "4, 101"), ("size", "128x128, 512x128")])
+def test_an_axis_goes_no_further_than_the_form(
+    services: Services,  # noqa: F811
+    name: str,
+    line: str,
+) -> None:
+    form = made(lambda: GridForm(services))
+    with pytest.raises(ValueError, match="at most"):
+        form.grid(form.usual(), *FIRST[:3], name, "", "", line, "", "", "first")
+
+
+def test_what_can_run_here_is_offered(services: Services) -> None:  # noqa: F811
+    form = made(lambda: GridForm(services))
+    assert "sdp" in form.offered("attention").split(", ")
+    assert "xformers" not in form.offered("attention")
+    assert form.offered("token-merging").startswith("off, ")
+    assert form.offered("") == ""
+    for name in ("attention", "token-merging", "sampler", "schedule", "noise-source"):
+        assert axis(name, form.offered(name)).values

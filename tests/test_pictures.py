@@ -155,7 +155,7 @@ def test_pictures_are_downloaded_with_their_receipts_and_by_their_owner_only(
     kept(services, one, other)
     page = made(lambda: HistoryPage(services))
     button = page._act("zip", ["a", "b", "nothing"], "", Chosen(), 1, SECRET)[5]
-    with zipfile.ZipFile(str(button.value)) as file:
+    with zipfile.ZipFile(button.value["path"]) as file:
         data = {file.read(name) for name in file.namelist()}
     assert data == {r.pictures[0].path.read_bytes() for r in (one, other) if r.pictures[0].path}
     refused = page._act("zip", ["a"], "", Chosen(), 1, STRANGER)

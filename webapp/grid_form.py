@@ -12,7 +12,7 @@ from core.models import native_size
 from core.optimizations import SLOTS, availability
 from core.request import Request
 from webapp.advanced_form import whole
-from webapp.picture_form import GUIDANCE, STEPS, random_seed
+from webapp.picture_form import GUIDANCE, MOST_STEPS, STEPS, random_seed, sizes
 from webapp.services import Services
 from webapp.words import beside, chip
 
@@ -53,7 +53,7 @@ class GridForm:
                 min_width=100,
                 elem_id="grid-seed",
             )
-            self.steps = gr.Slider(1, 100, value=STEPS, step=1, label="Steps", min_width=160)
+            self.steps = gr.Slider(1, MOST_STEPS, value=STEPS, step=1, label="Steps", min_width=160)
         self.base_words = gr.HTML("", js_on_load=None, apply_default_css=False, elem_id="base")
         self.kinds: list[Any] = []
         self.values: list[Any] = []
@@ -125,7 +125,19 @@ class GridForm:
             num_inference_steps=int(steps),
         )
         chosen: Against = "baseline" if against == "baseline" else "first"
-        return grid(request, base.settings, axes, self._services.platform, against=chosen)
+        made = grid(request, base.settings, axes, self._services.platform, against=chosen)
+        self._refuse_too_much(made)
+        return made
+
+    def _refuse_too_much(self, made: Grid) -> None:
+        """An axis goes no further than the first page's form does."""
+        largest = max(sizes(self._services.model))
+        for job in made.jobs:
+            asked = job.requests[0]
+            if max(asked.width, asked.height) > largest:
+                raise ValueError(f"A side has at most {largest} pixels here: choose a smaller one.")
+            if asked.num_inference_steps > MOST_STEPS:
+                raise ValueError(f"A picture has at most {MOST_STEPS} steps here: choose fewer.")
 
     def offered(self, name: str) -> str:
         """A line with every value that can run here, where they can be counted."""
