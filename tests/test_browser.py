@@ -327,6 +327,7 @@ def test_a_grid_fills_its_cells_and_two_of_them_are_compared(
     page.get_by_label("Values of X").fill("sdp, none")
     page.get_by_label("Y varies").click()
     page.get_by_role("option", name="Steps", exact=True).click()
+    expect(page.get_by_label("Values of Y")).to_have_value("8, 20")
     page.get_by_label("Values of Y").fill("2-3")
     page.locator("#make-grid").click()
     expect(page.locator("#cells img")).to_have_count(4)
@@ -442,7 +443,7 @@ def test_nothing_is_wider_than_a_small_telephone(
         ("recommend", "#because"),
         ("verify", "#receipt"),
         ("history", "#nothing"),
-        ("grid", "#base p"),
+        ("grid", "#base .sp-hint"),
         ("compare", "#pair h2"),
     ):
         page = open_page(visit, app.url + path)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from core.grid import Grid, grid
-from core.grid_axis import axis, parsed
+from core.grid_axis import KINDS, axis, parsed
 from core.optimizations import configure
 from core.request import Job, Request, StepEvent, Watch
 from core.run import Run
@@ -259,5 +259,7 @@ def test_what_can_run_here_is_offered(services: Services) -> None:  # noqa: F811
     assert "xformers" not in form.offered("attention")
     assert form.offered("token-merging").startswith("off, ")
     assert form.offered("") == ""
-    for name in ("attention", "token-merging", "sampler", "schedule", "noise-source"):
-        assert axis(name, form.offered(name)).values
+    assert form.offered("prompt") == ""
+    for known in KINDS:
+        if known.name != "prompt":
+            assert axis(known.name, form.offered(known.name)).values

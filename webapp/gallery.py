@@ -24,7 +24,7 @@ TOOLS = (
     '<div class="sp-tools" role="group" aria-label="Selected pictures"><label><input '
     'type="checkbox" data-all> Select this page</label>'
     '<button type="button" class="sp-plain" data-everything hidden></button>'
-    '<span class="sp-note sp-figures" data-count role="status"></span>'
+    '<span class="sp-note sp-figures" data-count aria-live="polite"></span>'
     '<span class="sp-tools-more" hidden>'
     '<a class="sp-plain" data-compare hidden>Compare the two</a>'
     '<button type="button" class="sp-plain" data-act="zip">Download</button>'

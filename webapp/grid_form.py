@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from core.grid import Against, Grid, grid
-from core.grid_axis import KINDS, axis, kind
+from core.grid_axis import KINDS, PROMPT, axis, kind
 from core.models import native_size
 from core.optimizations import SLOTS, availability
 from core.request import Request
@@ -140,8 +140,9 @@ class GridForm:
                 raise ValueError(f"A picture has at most {MOST_STEPS} steps here: choose fewer.")
 
     def offered(self, name: str) -> str:
-        """A line with every value that can run here, where they can be counted."""
-        if name == NOTHING:
+        """A line with every value that can run here, where they can be counted, else an example;
+        nothing for a prompt, where only its writer knows what to search for."""
+        if name in (NOTHING, PROMPT):
             return ""
         found = kind(name)
         options = next((slot.options for slot in SLOTS if slot.name == found.name), ())
@@ -151,7 +152,7 @@ class GridForm:
         slot = next((slot for slot in SLOTS if slot.name == found.name), None)
         if slot is not None and slot.default(platform) == "off":
             values.insert(0, "off")
-        return ", ".join(values) if values else found.example
+        return ", ".join(values) if values else found.example.split(" or ")[0]
 
 
 def base_words(base: Base) -> str:
