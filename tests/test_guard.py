@@ -44,6 +44,7 @@ from webapp.accounts import Accounts
 from webapp.app import build
 from webapp.audits import Audits
 from webapp.findings import Findings
+from webapp.grids import Grids
 from webapp.guard import OPEN, Guard, Rules
 from webapp.identity import ProxyHeader, network
 from webapp.jobs import JobQueue
@@ -51,7 +52,7 @@ from webapp.limits import Limits
 from webapp.login import Login
 from webapp.places import REPOSITORY
 from webapp.policy import Policy
-from webapp.server import launch
+from webapp.server import open_doors
 from webapp.services import Services
 from webapp.sessions import COOKIE, Sessions
 from webapp.visitors import owner as visitor_owner
@@ -113,7 +114,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             engine,
             store.add_generation,
             admit=lambda job, owner, kept: limits.refuse(job, lambda: store.stored_bytes(owner)),
+            closed=lambda ticket: grids.closed(ticket),
         )
+        grids = Grids(store, jobs)
         audits = Audits(store, PLATFORM, FakeWorkers(pictures=store.pictures), jobs)
         reports = folder / "reports"
         reports.mkdir()
@@ -122,6 +125,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             model=POCKET,
             store=store,
             jobs=jobs,
+            grids=grids,
             audits=audits,
             findings=Findings(store),
             plans=REPOSITORY / "data" / "plans",
@@ -130,9 +134,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             rules=Rules(identify=sessions, store=store, reports=reports, login=login),
         )
         app, port = in_a_loop(lambda: build(services), alone=False), free_port()
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(app, "block_thread", lambda: None)
-            in_a_loop(lambda: launch(app, services, host="127.0.0.1", port=port), alone=False)
+        in_a_loop(lambda: open_doors(app, services, host="127.0.0.1", port=port), alone=False)
         url = f"http://127.0.0.1:{port}/"
         yield Server(url, services, engine, login, app, list(routes(app.app)))
         engine.open.set()
@@ -488,12 +490,13 @@ def test_reports_are_for_every_account(server: Server, people: dict[str, httpx.C
 
 def generate(server: Server, client: httpx.Client, prompt: str, **more: Any) -> dict[str, Any]:
     """A picture by the form of the first page, its fields as the page has them."""
-    number = event(server, "GeneratePage._generate")
+    number = event(server, "GeneratePage._several")
     inputs = server.app.fns[number].inputs
     values = [getattr(one, "value", None) for one in inputs]
-    values[0], values[3], values[4] = prompt, "7", more.pop("steps", 2)
+    first = [one.elem_id for one in inputs].index("prompt")
+    values[first], values[first + 3], values[first + 4] = prompt, "7", more.pop("steps", 2)
     values[-1] = more.pop("secret", "5" * 32)
-    outputs = call(server, client, "GeneratePage._generate", values, **more)
+    outputs = call(server, client, "GeneratePage._several", values, **more)
     return {"stage": str(outputs[-1]["data"][0]), "first": str(outputs[0])}
 
 
@@ -574,10 +577,12 @@ def test_only_an_admin_starts_and_stops_audits(
     server: Server, people: dict[str, httpx.Client]
 ) -> None:
     before = len(server.services.store.audits())
-    for method, data in (("_started", ["smoke"]), ("_resumed", [None])):
+    secret = "6" * 32
+    for method, data in (("_started", ["smoke", secret]), ("_resumed", [None, secret])):
         outputs = call(server, people["ben"], f"AuditPage.{method}", data)
         assert "Only an admin" in json.dumps(outputs, ensure_ascii=False)
-    call(server, people["ben"], "AuditPage._stopped", [])
+    stopped = json.dumps(call(server, people["ben"], "AuditPage._stopped", [None, secret]))
+    assert "Only an admin" in stopped
     assert len(server.services.store.audits()) == before
     promised = json.dumps(call(server, people["ben"], "AuditPage._promised", ["smoke"]))
     assert "Only an admin" in promised
@@ -632,5 +637,14 @@ def test_the_queue_shows_ones_own_and_an_admin_everything(
 
 def test_without_accounts_there_is_no_guard_and_no_queue_page(server: Server) -> None:
     app = in_a_loop(lambda: build(replace(server.services, rules=None)), alone=False)
-    assert [page[0] for page in app.pages] == ["", "audit", "recommend", "verify", "history"]
+    assert [page[0] for page in app.pages] == [
+        "",
+        "grid",
+        "audit",
+        "recommend",
+        "verify",
+        "history",
+        "compare",
+        "machine",
+    ]
     assert "queue" in [page[0] for page in server.app.pages]
