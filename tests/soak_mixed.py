@@ -40,6 +40,9 @@ GROWTH, SLACK = 1.10, 50_000_000
 a factor, and bytes. In the first quarter everything is loaded for the first time."""
 PATIENCE = 900.0
 """Seconds for one picture, on a machine that does other things as well."""
+CHANGED = {"compile": 0.02}
+"""How likely somebody touches a slot, where it is not three times in ten. Every new combination is
+compiled anew for minutes, so whoever compiles stays with one."""
 OWNERS = ("visitor:a", "visitor:b", "visitor:c")
 
 
@@ -167,7 +170,7 @@ class Use:
                 for o in slot.options
                 if availability(o, self.made.platform, self.made.model.path) is None
             ]
-            if can and self.rng.random() < 0.3:
+            if can and self.rng.random() < CHANGED.get(slot.name, 0.3):
                 option = self.rng.choice(can)
                 settings[slot.name] = option.name
         size = self.rng.choice((64, 96, 128))

@@ -284,7 +284,7 @@ def test_only_styles_are_written_for_a_spreadsheet_and_every_cell_is_quoted() ->
     styles = [
         Style(name=f"{number} style", prompt=text, negative_prompt=f"{text},{text}")
         for number, text in enumerate(hostile)
-    ] + [checked(Style(name=f"{start}1", prompt="x")) for start in starts]
+    ] + [checked(Style(name=f"{start}1", prompt="x")) for start in (*"=+-@", "'=", '"=')]
     written = write_csv(styles)
     assert read_csv(written.encode()) == tuple(styles)
     for row in csv.reader(io.StringIO(written, newline="")):

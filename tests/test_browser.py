@@ -465,7 +465,7 @@ def test_doors_that_stay_closed(app: App) -> None:
     for path, data, code in (
         ("gradio_api/file=/etc/hostname", None, 403),
         (f"gradio_api/file={app.database}", None, 403),
-        ("gradio_api/run/_generate", call, 404),
+        ("gradio_api/run/_several", call, 404),
     ):
         asked = urllib.request.Request(
             app.url + path, data, headers={"Content-Type": "application/json"}

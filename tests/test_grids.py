@@ -1,5 +1,6 @@
 """Grids under way: fed to the queue a few at a time, owned, cancelled, and continued."""
 
+import contextvars
 import threading
 import time
 from collections.abc import Iterator
@@ -161,6 +162,61 @@ def test_what_is_cancelled_is_continued_and_what_is_made_stays(server: Server) -
     assert kept < set(state.runs)
     assert len(server.gate.order) == 6, "nothing is made twice"
     assert server.store.history(ANN).total == 6
+
+
+def test_what_the_queue_refuses_is_one_sentence_and_can_be_made_later(tmp_path: Path) -> None:
+    """The queue's own thread asks for the next cell: a refusal must not end it."""
+    server = Server(tmp_path, FakeEngine(pictures=tmp_path / "pictures"))
+    room = [2]
+
+    def admit(job: Job, owner: str, kept: bool) -> None:
+        if owner == ANN and len(server.store.generations()) >= room[0]:
+            raise ValueError(f"Your pictures take {EVIL}: delete some.")
+
+    server.jobs.close()
+    server.jobs = JobQueue(
+        server.engine,
+        server.store.add_generation,
+        closed=lambda ticket: server.grids.closed(ticket),
+        admit=admit,
+        waiting_per_owner=1,
+    )
+    server.grids = Grids(server.store, server.jobs)
+    grid_id = server.grids.start(plan(), "grid", ANN)
+    assert server.jobs.wait_until_idle(20)
+    state = server.look(grid_id)
+    assert not state.working
+    assert 2 <= state.done <= 3
+    shown = grid_card.status(state, "grid")
+    assert "delete some" in shown
+    assert EVIL not in shown
+    room[0] = 100
+    server.grids.resume(grid_id, ANN)
+    state = server.until(grid_id, 6)
+    assert not state.missing
+    assert "delete some" not in grid_card.status(state, "grid")
+    server.jobs.submit(single("bob"), BOB)
+    assert server.jobs.wait_until_idle(20), "the queue goes on"
+    server.close()
+
+
+def test_a_grid_counts_for_whoever_asked_for_it(tmp_path: Path) -> None:
+    """On ZeroGPU a job's context says whose quota it takes, also of cells that follow later."""
+    asker = contextvars.ContextVar("asker", default="nobody")
+    seen: list[str] = []
+
+    class Listening(FakeEngine):
+        def run(self, job: Job, watch: Watch) -> Run:
+            seen.append(asker.get())
+            return super().run(job, watch)
+
+    server = Server(tmp_path, Listening(pictures=tmp_path / "pictures"))
+    token = asker.set("ann")
+    grid_id = server.grids.start(plan(), "grid", ANN)
+    asker.reset(token)
+    server.until(grid_id, 6)
+    assert seen == ["ann"] * 6
+    server.close()
 
 
 def test_a_restart_loses_nothing(tmp_path: Path) -> None:

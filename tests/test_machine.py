@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import gradio as gr
 import psutil
@@ -33,6 +34,8 @@ from webapp.usage_plots import memory_bars, tick_step, time_bars, time_plot
 from webapp.utilization import WINDOW, Sample, Sampler
 
 SECRET = "0123456789abcdef" * 2
+NO_REQUEST: Any = SimpleNamespace()
+"""Without accounts nothing is read of it."""
 CPU = torch.device("cpu")
 
 
@@ -135,7 +138,7 @@ def test_the_latest_kind_of_run_comes_first_and_each_is_told_apart(services: Ser
         replace(run_of("f"), usage=Usage()),
     ):
         services.store.add_generation(run, visitors.owner(SECRET))
-    kind, shown, *_ = asyncio.run(page_of(services)._opened(SECRET))
+    kind, shown, *_ = asyncio.run(page_of(services)._opened(NO_REQUEST, SECRET))
     (first, _), *others = kind.choices
     assert first.startswith("128 × 128 px, 2 steps of Euler, attention=sdp")
     assert len(others) == 2
@@ -143,7 +146,7 @@ def test_the_latest_kind_of_run_comes_first_and_each_is_told_apart(services: Ser
     assert 'data-count="2"' in shown
     assert shown.index("UNet 0.10 s") < shown.index("UNet 0.50 s")
     wide = next(name for name, _ in others if name.startswith("256"))
-    assert 'data-count="1"' in asyncio.run(page_of(services)._chosen(wide, SECRET))
+    assert 'data-count="1"' in asyncio.run(page_of(services)._chosen(NO_REQUEST, wide, SECRET))
     assert "nobody" not in str(kind.choices) + shown
 
 
@@ -152,10 +155,10 @@ def test_where_strangers_come_each_sees_runs_of_their_own_and_nothing_live(
 ) -> None:
     services.store.add_generation(run_of("theirs"), "visitor:another")
     page = page_of(services, policy=Policy(metrics=False, unload=False))
-    _, shown, *_ = asyncio.run(page._opened(SECRET))
+    _, shown, *_ = asyncio.run(page._opened(NO_REQUEST, SECRET))
     assert shown == machine_card.NO_RUNS
     services.store.add_generation(run_of("mine"), visitors.owner(SECRET))
-    _, shown, *_ = asyncio.run(page._opened(SECRET))
+    _, shown, *_ = asyncio.run(page._opened(NO_REQUEST, SECRET))
     assert 'data-count="1"' in shown
     assert not page.timer.active
     assert not page.unload.visible
@@ -281,12 +284,12 @@ def test_unloading_waits_for_nobodys_picture_and_says_what_came_back(services: S
     calls: list[str] = []
     worker = SimpleNamespace(pid=os.getpid(), unload=lambda: calls.append("unload"))
     page = page_of(services, worker=worker)
-    said, _ = asyncio.run(page._unload())
+    said, _ = asyncio.run(page._unload(NO_REQUEST, SECRET))
     assert calls == ["unload"]
     assert "before" in said
     busy = SimpleNamespace(busy=True)
     page = page_of(services, worker=worker, jobs=busy)
-    said, _ = asyncio.run(page._unload())
+    said, _ = asyncio.run(page._unload(NO_REQUEST, SECRET))
     assert calls == ["unload"]
     assert "A picture is being made" in said
 
@@ -294,7 +297,7 @@ def test_unloading_waits_for_nobodys_picture_and_says_what_came_back(services: S
 def test_who_may_not_unload_cannot(services: Services) -> None:
     worker = SimpleNamespace(pid=os.getpid(), unload=lambda: pytest.fail("unloaded"))
     page = page_of(services, worker=worker, policy=Policy(unload=False))
-    assert asyncio.run(page._unload())[0] == ""
+    assert asyncio.run(page._unload(NO_REQUEST, SECRET))[0] == ""
 
 
 def test_what_was_freed_has_both_figures() -> None:

@@ -3,8 +3,10 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -122,8 +124,14 @@ class Server:
     def twin(self, name: str) -> Twin | None:
         return self.store.twin(name, Twin)
 
-    def shadow(self) -> Shadow:
-        return Shadow(self.store, self.jobs, self.audits, PLATFORM, quiet=0.05)  # type: ignore[arg-type]
+    @contextmanager
+    def shadow(self) -> Iterator[None]:
+        audits: Any = self.audits
+        shadow = Shadow(self.store, self.jobs, audits, PLATFORM, quiet=0.05)
+        try:
+            yield
+        finally:
+            shadow.close()
 
 
 @pytest.fixture
@@ -140,9 +148,8 @@ def test_an_idle_server_looks_after_every_picture_once_the_newest_first(server: 
     server.engine.go.set()
     for name, configuration in (("old", MERGED), ("plain", BASELINE), ("new", MERGED)):
         server.make(name, configuration)
-    shadow = server.shadow()
-    until(lambda: server.twin("old") is not None)
-    shadow.close()
+    with server.shadow():
+        until(lambda: server.twin("old") is not None)
     new, plain, old = (server.twin(name) for name in ("new", "plain", "old"))
     assert new is not None
     assert plain is not None
@@ -154,33 +161,30 @@ def test_an_idle_server_looks_after_every_picture_once_the_newest_first(server: 
 
 def test_whoever_comes_goes_first_and_the_twin_is_made_another_time(server: Server) -> None:
     server.make("a cat")
-    shadow = server.shadow()
-    assert server.engine.begun.wait(20)
-    server.make("a dog")
-    assert server.twin("a cat") is None
-    server.engine.go.set()
-    until(lambda: server.twin("a cat") is not None and server.twin("a dog") is not None)
-    shadow.close()
+    with server.shadow():
+        assert server.engine.begun.wait(20)
+        server.make("a dog")
+        assert server.twin("a cat") is None
+        server.engine.go.set()
+        until(lambda: server.twin("a cat") is not None and server.twin("a dog") is not None)
 
 
 def test_no_twin_is_made_beside_an_audit(server: Server) -> None:
     server.make("a cat")
-    shadow = server.shadow()
-    assert server.engine.begun.wait(20)
-    server.audits.running = "an audit"
-    until(lambda: not server.jobs.busy)
-    server.engine.begun.clear()
-    assert not server.engine.begun.wait(0.5)
-    assert server.twin("a cat") is None
-    shadow.close()
+    with server.shadow():
+        assert server.engine.begun.wait(20)
+        server.audits.running = "an audit"
+        until(lambda: not server.jobs.busy)
+        server.engine.begun.clear()
+        assert not server.engine.begun.wait(0.5)
+        assert server.twin("a cat") is None
 
 
 def test_deleting_a_picture_deletes_its_twin_and_the_twins_file(server: Server) -> None:
     server.engine.go.set()
     server.make("a cat")
-    shadow = server.shadow()
-    until(lambda: server.twin("a cat") is not None)
-    shadow.close()
+    with server.shadow():
+        until(lambda: server.twin("a cat") is not None)
     twin = server.twin("a cat")
     assert twin is not None
     files = [twin.pictures[0].baseline_picture, twin.pictures[0].candidate_picture]

@@ -140,7 +140,9 @@ class Process:
 
     def ask(self, steps: int) -> str:
         asked = {"prompt": "a red apple", "num_inference_steps": steps}
-        job: str = self.http.post("api/v1/jobs", json=asked).json()["id"]
+        answer = self.http.post("api/v1/jobs", json=asked)
+        assert answer.status_code == 202, answer.text
+        job: str = answer.json()["id"]
         return job
 
     def look(self, job: str) -> dict[str, Any]:

@@ -160,7 +160,7 @@ def test_on_zero_gpu_calls_are_decorated_and_no_audit_is_offered(
 def test_where_no_plan_is_offered_the_page_says_why(services: Services) -> None:  # noqa: F811
     limited = replace(services, policy=Policy(plans=(), why_no_plans="None <here>."))
     (page,) = made(lambda: (AuditPage(limited),))
-    words, button = page._promised(None)
+    words, button = page._promised(None, SimpleNamespace())  # type: ignore[arg-type]
     assert "None &lt;here&gt;." in words
     assert button.interactive is False
     with pytest.raises(PlanError, match="not offered here"):

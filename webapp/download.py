@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-import gradio as gr
+from gradio import processing_utils, utils
 
 from webapp.services import Services
 
 
 def offered(services: Services, file: Path, owner: str) -> str:
-    """The copy of a file that a button offers: Gradio makes one, and gives it to anybody who knows
-    its name; with accounts it is the owner's alone."""
-    copy = str(gr.DownloadButton(value=str(file)).value["path"])
+    """A copy of a file, where a button offers it: Gradio gives it to anybody who knows its name,
+    and with accounts it is the owner's alone. The file itself may go then."""
+    copy = processing_utils.save_file_to_cache(file, utils.get_upload_folder())
     services.give(Path(copy), owner)
     return copy

@@ -34,4 +34,6 @@ class Journal:
 
     def write(self, event: str, **fields: object) -> None:
         line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event}
-        print(json.dumps({**line, **fields}), file=self._stream, flush=True)
+        # In one piece: print writes the line's end by itself, and other threads tell as well.
+        self._stream.write(f"{json.dumps({**line, **fields})}\n")
+        self._stream.flush()

@@ -67,9 +67,9 @@ class Shadow:
     def _needed(self) -> bool:
         return self._jobs.busy or self._audits.running is not None
 
-    def _somebody_waits(self) -> bool:
-        """For the device, or for the server to end."""
-        waiting = self._jobs.census()["waiting"] > 0
+    def _somebody_waits(self, *, beside: bool) -> bool:
+        """For the device, `beside` the twin itself where it waits, or for the server to end."""
+        waiting = self._jobs.census()["waiting"] > int(beside)
         return waiting or self._audits.running is not None or not self._jobs.open
 
     def _one(self) -> bool:
@@ -92,7 +92,7 @@ class Shadow:
         except QueueFull:
             return None
         while ticket is not None and not ticket.closed:
-            if self._end.is_set() or self._somebody_waits():
+            if self._end.is_set() or self._somebody_waits(beside=ticket.state == "waiting"):
                 self._jobs.cancel(job.id, OWNER)
             time.sleep(_LOOK)
             ticket = self._jobs.look(job.id)
