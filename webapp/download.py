@@ -10,6 +10,6 @@ from webapp.services import Services
 def offered(services: Services, file: Path, owner: str) -> str:
     """A copy of a file, where a button offers it: Gradio gives it to anybody who knows its name,
     and with accounts it is the owner's alone. The file itself may go then."""
-    copy = processing_utils.save_file_to_cache(file, utils.get_upload_folder())
+    copy: str = processing_utils.save_file_to_cache(file, utils.get_upload_folder())
     services.give(Path(copy), owner)
     return copy

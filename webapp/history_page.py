@@ -14,6 +14,7 @@ import gradio as gr
 
 from audit.changes import changes
 from audit.twin import Twin
+from core.history import NOBODY
 from core.narrowing import Narrowing
 from core.optimizations import configure
 from core.run import Run
@@ -275,7 +276,8 @@ class HistoryPage:
         if found is None or not found.run.pictures:
             return picture_card.NOT_THERE
         known = self._known(found.run, self._services.findings.of(found.run))
-        return picture_card.card(found, known, mine=found.owner == asker.owner, told=told)
+        mine = found.owner == asker.owner != NOBODY
+        return picture_card.card(found, known, mine=mine, told=told)
 
     def _known(self, run: Run, finding: Finding | None) -> str:
         """The shortest true answer about a picture: its twin's, else its settings' in an audit."""
