@@ -73,21 +73,77 @@ def owned_generations(db: Database) -> None:
     db.execute("create index generations_by_owner on generations (owner, outcome, id, searched)")
 
 
-def picture_owners(db: Database) -> None:
-    """Who may have a picture's file, by the name that the file has in the picture folder."""
-    db.execute("create table shown (name text not null, owner text not null, job_id text not null)")
-    for row in list(db.query("select run, owner, job_id from generations")):
-        for name in picture_names(json.loads(row["run"])):
-            values = [name, row["owner"], row["job_id"]]
-            db.execute("insert into shown (name, owner, job_id) values (?, ?, ?)", values)
-    db.execute("create index shown_by_name on shown (name, owner)")
-    db.execute("create index shown_by_owner on shown (owner, name)")
-    db.execute("create index shown_by_job on shown (job_id)")
+def facets_tags_and_files(db: Database) -> None:
+    """What a history is narrowed by, which files a picture has, and whether it is shared."""
+    for column in (
+        *(f"{name} text not null default ''" for name in FACETS),
+        "tags text not null default ''",
+        "shared integer not null default 0",
+    ):
+        db.execute(f"alter table generations add column {column}")
+    db.execute(
+        "create table generation_files (name text not null, generation integer not null "
+        "references generations (id) on delete cascade)"
+    )
+    for row in list(db.query("select id, run from generations")):
+        run = json.loads(row["run"])
+        assignments = ", ".join(f"{name} = ?" for name in FACETS)
+        db.execute(f"update generations set {assignments} where id = ?", [*facets(run), row["id"]])
+        for name in file_names(run):
+            db.execute("insert into generation_files values (?, ?)", [name, row["id"]])
+    db.execute("create index generation_files_by_name on generation_files (name)")
+    db.execute("create index generation_files_by_generation on generation_files (generation)")
+    db.execute("drop index generations_by_owner")
+    db.execute(
+        "create index generations_by_owner on generations "
+        f"(owner, outcome, id, searched, tags, {', '.join(FACETS)})"
+    )
 
 
-def picture_names(run: Mapping[str, Any]) -> list[str]:
-    """The names of a stored run's picture files, without their folder."""
-    return [Path(one["path"]).name for one in run["pictures"] if one["path"]]
+def grids_presets_and_styles(db: Database) -> None:
+    """What an owner keeps beside pictures."""
+    db.execute(
+        "create table grids (id text primary key, owner text not null, name text not null, "
+        "grid text not null, created_at text not null)"
+    )
+    db.execute("create index grids_by_owner on grids (owner, created_at)")
+    db.execute(
+        "create table presets (owner text not null, name text not null, preset text not null, "
+        "saved_at text not null, primary key (owner, name))"
+    )
+    db.execute(
+        "create table styles (owner text not null, name text not null, prompt text not null, "
+        "negative_prompt text not null, primary key (owner, name))"
+    )
+
+
+FACETS = ("sampler", "size", "settings", "platform", "model")
+"""Columns of a picture that a history is narrowed by."""
+
+
+def facets(run: Mapping[str, Any]) -> tuple[str, ...]:
+    """Of a stored run, in the order of `FACETS`: the first picture's, as 128x192 its size, and
+    the configuration's key.
+
+    Whoever changes this adds a step that computes it anew.
+    """
+    request = run["job"]["requests"][0]
+    settings = " ".join(
+        f"{slot}={value}" for slot, value in run["job"]["configuration"]["settings"]
+    )
+    return (
+        request["sampler"],
+        f"{request['width']}x{request['height']}",
+        settings,
+        run["environment"]["fingerprint"],
+        request["model"]["digest"],
+    )
+
+
+def file_names(run: Mapping[str, Any]) -> tuple[str, ...]:
+    """Of a stored run's picture files, without their folder."""
+    paths = (picture["path"] for picture in run["pictures"])
+    return tuple(Path(path).name for path in paths if path)
 
 
 def search_text(run: Mapping[str, Any]) -> str:
@@ -112,7 +168,13 @@ def shadow_twins(db: Database) -> None:
     )
 
 
-STEPS = (audits_and_runs, owned_generations, picture_owners, shadow_twins)
+STEPS = (
+    audits_and_runs,
+    owned_generations,
+    facets_tags_and_files,
+    grids_presets_and_styles,
+    shadow_twins,
+)
 """In the order in which they are applied. A released step never changes; a change is a new step."""
 MIGRATIONS = Migrations("seedproof")
 for step in STEPS:

@@ -59,9 +59,13 @@ class Records:
         with self._lock, explained(self.path):
             return list(self._db.query(sql, [_storable(value) for value in parameters]))
 
+    def _change(self, sql: str, parameters: Iterable[Any] = ()) -> int:
+        """One statement of a transaction, see `_writing`; how many rows it changed."""
+        return self._db.execute(sql, [_storable(value) for value in parameters]).rowcount
+
 
 def _storable(value: object) -> object:
-    """Whatever a browser sent: half of a surrogate pair is no text that SQLite could look for."""
+    """Whatever a browser sent: half of a surrogate pair is no text for SQLite."""
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 

@@ -11,6 +11,9 @@ from typing import TypeVar
 
 from core.database import StoreError
 from core.history import History
+from core.kept_grids import KeptGrids
+from core.kept_twins import KeptTwins
+from core.presets import Presets
 from core.records import now
 from core.run import Run
 
@@ -34,11 +37,13 @@ class AuditEntry:
     """Stored so far."""
 
 
-class Store(History):
+class Store(History, KeptTwins, Presets, KeptGrids):
     """One database file. Many processes may read while one writes, unless it is opened for
     exclusive access; threads may share a store.
 
-    Audits with their runs and results stand here, pictures of no audit in `core.history`.
+    Audits with their runs and results stand here, pictures of no audit in `core.history`, their
+    twins in `core.kept_twins`, and what an owner keeps beside them in `core.presets` and
+    `core.kept_grids`.
     """
 
     # Audits

@@ -17,6 +17,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from core.history import NOBODY
 from webapp import cli, server
 from webapp.accounts import Accounts, read_accounts
 from webapp.attempts import PER_ADDRESS, PER_NAME, WINDOW, Attempts
@@ -289,15 +290,20 @@ def test_no_other_header_makes_an_address_trusted(
     assert "account:ann" in answer("127.0.0.1")
 
 
-def test_without_accounts_a_browser_is_a_visitor_who_may_open_what_it_was_given() -> None:
+def test_without_accounts_a_browser_is_a_visitor_who_opens_its_own_and_nobodys() -> None:
     one, other = visitor("5" * 32), visitor("6" * 32)
     assert one.owner.startswith("visitor:")
     assert one.role == "visitor"
-    assert one.sees(other.owner)
+    assert one.sees(one.owner)
+    assert one.sees(NOBODY)
+    assert not one.sees(other.owner)
     assert one.manages
     ben = Identity("account:ben", "ben", "user")
     assert ben.sees("account:ben")
     assert not ben.sees("account:cat")
+    assert not ben.sees(NOBODY)
+    ann = Identity("account:ann", "ann", "admin")
+    assert all(ann.sees(owner) for owner in ("account:ann", "account:cat", NOBODY))
     assert not ben.manages
 
 

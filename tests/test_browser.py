@@ -301,7 +301,7 @@ def test_history_is_ones_own_and_is_searched_opened_and_deleted(
     other = open_page(stranger, app.url + "history?q=panda")
     expect(other.locator("#wall [role=status]")).to_have_text("0 pictures with “panda”")
     open_page(stranger, address)
-    expect(other.locator("#stage img")).to_have_attribute("alt", re.compile("rocket"))
+    expect(other.locator("#stage [role=alert]")).to_contain_text("no such picture of yours")
     expect(other.locator("#recent img")).to_have_count(0)
     other.context.close()
 
@@ -316,6 +316,92 @@ def test_history_is_ones_own_and_is_searched_opened_and_deleted(
     assert not file.exists()
     page.get_by_label("Search prompts and settings").fill("")
     expect(shots).to_have_count(1)
+
+
+def test_a_grid_fills_its_cells_and_two_of_them_are_compared(
+    visit: Visit, app: App, chromium: Browser
+) -> None:
+    page = open_page(visit, app.url + "grid")
+    expect(page.locator("#base")).to_contain_text("128 × 128 px")
+    page.get_by_label("Values of X").fill("sdp, magic")
+    page.locator("#make-grid").click()
+    expect(page.locator("#grid-status [role=alert]")).to_contain_text("no option 'magic'")
+    page.get_by_label("Values of X").fill("sdp, none")
+    page.get_by_label("Y varies").click()
+    page.get_by_role("option", name="Steps", exact=True).click()
+    expect(page.get_by_label("Values of Y")).to_have_value("8, 20")
+    page.get_by_label("Values of Y").fill("2-3")
+    page.locator("#make-grid").click()
+    expect(page.locator("#cells img")).to_have_count(4)
+    expect(page.locator("#grid-status [role=status]")).to_have_text("4 of 4 pictures")
+    expect(page.locator("#cells")).to_contain_text(re.compile("rounding|bit-exact"))
+    with page.expect_download() as downloading:
+        page.locator("#grid-png").click()
+    with Image.open(downloading.value.path()) as sheet:
+        assert sheet.format == "PNG"
+    page.reload()
+    expect(page.locator("#cells img")).to_have_count(4)
+    page.locator("#cells td a").first.click()
+    expect(page.locator("#stage img")).to_be_visible()
+
+    page.get_by_role("link", name="History").click()
+    boxes = page.locator(".sp-shot input[type=checkbox]")
+    boxes.nth(0).check()
+    expect(page.locator("[data-compare]")).to_be_hidden()
+    boxes.nth(3).check()
+    page.get_by_label("A tag", exact=True).fill("Pair")
+    page.get_by_role("button", name="Add tag").click()
+    page.locator("#filters [name=tag]").select_option("pair")
+    expect(page.locator("#wall [role=status]").first).to_have_text("2 pictures of yours, as chosen")
+    assert page.url.endswith("?tag=pair")
+    page.get_by_label("Select this page").check()
+    page.get_by_role("link", name="Compare the two").click()
+    expect(page.locator("#pair .sp-compare img")).to_have_count(2)
+    expect(page.locator("#pair")).to_contain_text("First to differ")
+    page.go_back()
+    page.get_by_role("link", name="Details").first.click()
+    expect(page.locator("#picture img")).to_be_visible()
+    address = page.url
+    stranger = watch_page(chromium.new_context().new_page())
+    other = open_page(stranger, address)
+    expect(other.locator("#picture [role=alert]")).to_contain_text("no such picture")
+    page.get_by_role("button", name="Share it").click()
+    expect(page.get_by_role("button", name="Stop sharing")).to_be_visible()
+    other.reload()
+    expect(other.locator("#picture img")).to_be_visible()
+    other.context.close()
+    page.get_by_label("Select this page").check()
+    page.get_by_role("button", name="Delete", exact=True).last.press("Enter")
+    expect(page.get_by_role("button", name="Keep").last).to_be_focused()
+
+
+def test_a_preset_and_a_style_are_three_clicks_away(visit: Visit, app: App) -> None:
+    page = open_page(visit, app.url)
+    set_steps(page, 3)
+    fold = page.get_by_role("button", name="Presets and styles")
+    fold.click()
+    page.get_by_label("Name of a preset").fill("fast")
+    page.get_by_role("button", name="Save settings").click()
+    expect(page.locator("#kept-told")).to_contain_text("Saved as fast.")
+    page.locator("#styles-file input[type=file]").set_input_files(
+        {
+            "name": "styles.csv",
+            "mimeType": "text/csv",
+            "buffer": b'name,prompt,negative_prompt\nInk,"{prompt}, ink",photo\n',
+        }
+    )
+    expect(page.locator("#kept-told")).to_contain_text("1 style is taken over.")
+    page.reload()
+    page.locator("#prompt textarea").fill("a bee")
+    fold.click()
+    page.get_by_label("Preset", exact=True).click()
+    page.get_by_role("option", name="fast").click()
+    expect(page.locator("#kept-told")).to_contain_text("fast is filled in.")
+    page.get_by_label("Style", exact=True).click()
+    page.get_by_role("option", name="Ink").click()
+    expect(page.locator("#prompt textarea")).to_have_value("a bee, ink")
+    page.get_by_role("button", name="Seed, size and steps").click()
+    expect(page.locator("#steps input[type=number]")).to_have_value("3")
 
 
 def test_every_answer_of_the_wizard_can_be_undone(visit: Visit, app: App) -> None:
@@ -360,6 +446,8 @@ def test_nothing_is_wider_than_a_small_telephone(
         ("verify", "#receipt"),
         ("history", "#nothing"),
         ("machine", "#missing"),
+        ("grid", "#base .sp-hint"),
+        ("compare", "#pair h2"),
     ):
         page = open_page(visit, app.url + path)
         expect(page.locator(ready)).to_be_visible()

@@ -14,6 +14,7 @@ What Gradio 6.31 does without the guard, as read and tried here:
 
 import io
 import json
+import re
 import threading
 import uuid
 from collections import OrderedDict
@@ -30,10 +31,15 @@ from PIL import Image
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from audit.twin import Twin
+from core import thumbnail
+from core.grid import grid
+from core.grid_axis import parsed
 from core.optimizations import configure
 from core.request import Job, Request, Watch
 from core.run import Run
 from core.store import Store
+from core.styles import Style
 from tests.browser_fixtures import free_port
 from tests.fake_engine import PLATFORM, FakeEngine, FakeWorkers
 from tests.test_accounts import write
@@ -44,6 +50,7 @@ from webapp.accounts import Accounts
 from webapp.app import build
 from webapp.audits import Audits
 from webapp.findings import Findings
+from webapp.grids import Grids
 from webapp.guard import OPEN, Guard, Rules
 from webapp.identity import ProxyHeader, network
 from webapp.jobs import JobQueue
@@ -113,7 +120,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             engine,
             store.add_generation,
             admit=lambda job, owner, kept: limits.refuse(job, lambda: store.stored_bytes(owner)),
+            closed=lambda ticket: grids.closed(ticket),
         )
+        grids = Grids(store, jobs)
         audits = Audits(store, PLATFORM, FakeWorkers(pictures=store.pictures), jobs)
         reports = folder / "reports"
         reports.mkdir()
@@ -122,6 +131,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             model=POCKET,
             store=store,
             jobs=jobs,
+            grids=grids,
             audits=audits,
             findings=Findings(store),
             plans=REPOSITORY / "data" / "plans",
@@ -365,6 +375,105 @@ def test_a_picture_is_its_owners_and_an_admins(
     other = path_of(made(server, visitor_owner("5" * 32), "a visitor's panda"))
     assert people["cat"].get(file_url(other)).status_code == 404
     assert people["ann"].get(file_url(other)).status_code == 200
+
+
+def test_a_shared_picture_is_for_every_account_with_its_thumbnail_and_its_twin(
+    server: Server, people: dict[str, httpx.Client]
+) -> None:
+    store = server.services.store
+    run, twin = made(server, "account:ben", "a panda to share"), made(server, "", "its twin")
+    store.add_twin(run.job.id, Twin(baseline="", reason="a test"), twin)
+    small = thumbnail.place(path_of(run))
+    small.parent.mkdir(exist_ok=True)
+    small.write_bytes(b"a thumbnail")
+    files = (path_of(run), path_of(twin), small)
+
+    def seen(name: str) -> list[int]:
+        return [people[name].get(file_url(file)).status_code for file in files]
+
+    assert seen("cat") == [404, 404, 404]
+    assert seen("ben") == seen("ann") == [200, 200, 200]
+    assert seen("stranger") == [401, 401, 401]
+    assert store.share(run.job.id, "account:ben", True)
+    assert seen("cat") == [200, 200, 200]
+    assert seen("stranger") == [401, 401, 401]
+    assert store.share(run.job.id, "account:ben", False)
+    assert seen("cat") == [404, 404, 404]
+
+
+def test_a_shared_address_opens_on_every_page_and_changes_nothing(
+    server: Server, people: dict[str, httpx.Client]
+) -> None:
+    store, run = server.services.store, made(server, "account:ben", "a panda by its address")
+    number = run.job.id
+    secret = "5" * 32
+
+    def opened(name: str) -> tuple[str, str, str, str]:
+        def answer(page: str, query: str) -> str:
+            outputs = call(server, people[name], f"{page}._opened", [secret], query)
+            return json.dumps(outputs, ensure_ascii=False)
+
+        return (
+            answer("GeneratePage", f"?run={number}"),
+            answer("HistoryPage", f"?picture={number}"),
+            answer("ComparePage", f"?a={number}&b={number}"),
+            answer("VerifyPage", f"?run={number}"),
+        )
+
+    name = path_of(run).name
+    assert all(name not in answer for answer in opened("cat"))
+    for who in ("ben", "ann"):
+        generated, card, compared, _ = opened(who)
+        assert name in generated
+        assert name in card
+        assert name in compared
+    assert "you see it as an admin" in opened("ann")[1]
+    store.share(number, "account:ben", True)
+    generated, card, compared, _ = opened("cat")
+    assert name in generated
+    assert name in card
+    assert name in compared
+    assert "Shared with you" in card
+    assert "data-share" not in card
+
+
+def test_what_one_keeps_and_downloads_is_ones_own(
+    server: Server, people: dict[str, httpx.Client]
+) -> None:
+    """Presets, grids and archives belong to the account, whatever secret a browser sends."""
+    store, secret = server.services.store, "5" * 32
+    store.save_styles([Style(name="ben's ink", prompt="ink")], "account:ben")
+    listed = {
+        name: json.dumps(call(server, people[name], "PresetsForm._listed", [secret]))
+        for name in ("ben", "cat")
+    }
+    assert "ben's ink" in listed["ben"]
+    assert "ben's ink" not in listed["cat"]
+    asked = Request(prompt="a grid", model=POCKET, num_inference_steps=2, width=64, height=64)
+    plan = grid(asked, {}, (parsed("seed=1-2"),), PLATFORM)
+    grid_id = server.services.grids.start(plan, "grid of ben", "account:ben")
+    assert server.services.jobs.wait_until_idle(30)
+    shown = json.dumps(
+        call(server, people["ben"], "GridPage._opened", [secret], f"?grid={grid_id}")
+    )
+    assert "grid of ben" in shown
+    others = call(server, people["cat"], "GridPage._opened", [secret], f"?grid={grid_id}")
+    assert "no such grid of yours" in json.dumps(others)
+    offers = re.findall(r'"path": "([^"]+\.(?:png|json))"', shown)
+    assert {Path(one).suffix for one in offers} == {".png", ".json"}
+    for offer in offers:
+        codes = [people[name].get(file_url(offer)).status_code for name in ("ben", "cat", "ann")]
+        assert codes == [200, 404, 404], offer
+
+
+def test_a_grid_obeys_the_limits_in_one_sentence(
+    server: Server, people: dict[str, httpx.Client]
+) -> None:
+    form = ["", "a grid too long", "7", 31, "attention", "", "", "sdp, none", "", "", "first"]
+    before = len(server.services.store.grids("account:cat"))
+    outputs = call(server, people["cat"], "GridPage._made", [*form, "5" * 32])
+    assert "at most 30 steps, not 31" in json.dumps(outputs)
+    assert len(server.services.store.grids("account:cat")) == before
 
 
 def test_an_audits_pictures_are_for_every_account(
@@ -635,10 +744,12 @@ def test_without_accounts_there_is_no_guard_and_no_queue_page(server: Server) ->
     app = in_a_loop(lambda: build(replace(server.services, rules=None)), alone=False)
     assert [page[0] for page in app.pages] == [
         "",
+        "grid",
         "audit",
         "recommend",
         "verify",
         "history",
+        "compare",
         "machine",
     ]
     assert "queue" in [page[0] for page in server.app.pages]

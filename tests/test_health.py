@@ -19,6 +19,7 @@ from core.store import Store
 from tests.fake_engine import MODEL, PLATFORM, FakeEngine, FakeWorkers
 from webapp.audits import Audits
 from webapp.findings import Findings
+from webapp.grids import Grids
 from webapp.health import router
 from webapp.jobs import JobQueue
 from webapp.journal import Journal
@@ -52,6 +53,7 @@ class Server:
             model=MODEL,
             store=self.store,
             jobs=self.jobs,
+            grids=Grids(self.store, self.jobs),
             audits=self.audits,
             findings=Findings(self.store),
             plans=folder,

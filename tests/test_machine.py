@@ -25,6 +25,7 @@ from tests.fake_engine import MODEL, PLATFORM, FakeEngine, FakeWorkers
 from webapp import machine_card, visitors
 from webapp.audits import Audits
 from webapp.findings import Findings
+from webapp.grids import Grids
 from webapp.jobs import JobQueue
 from webapp.machine_page import MachinePage, freed
 from webapp.policy import Policy
@@ -70,6 +71,7 @@ def services(tmp_path: Path) -> Iterator[Services]:
             model=MODEL,
             store=store,
             jobs=jobs,
+            grids=Grids(store, jobs),
             audits=audits,
             findings=Findings(store),
             plans=tmp_path,

@@ -18,11 +18,13 @@ from core.request import Job, Model, Request, StepEvent
 from core.run import Effective, Picture, Run, SlotEffect
 from core.store import Store
 from tests.fake_engine import PLATFORM, FakeEngine, FakeWorkers
-from webapp import gallery, run_card, settings_form, theme, visitors
+from webapp import client_endpoint, gallery, run_card, settings_form, theme, visitors
 from webapp.app import build
 from webapp.audits import Audits
 from webapp.findings import Findings
 from webapp.generate_page import GeneratePage
+from webapp.grids import Grids
+from webapp.history_filter import Chosen
 from webapp.history_page import PER_PAGE, HistoryPage
 from webapp.jobs import JobQueue
 from webapp.picture_form import filled
@@ -42,13 +44,19 @@ POCKET = Model(name="pocket", path=REPOSITORY / "data" / "pocket", digest="p" * 
 def services(tmp_path: Path) -> Iterator[Services]:
     database = tmp_path / "seedproof.db"
     with Store(database) as store:
-        jobs = JobQueue(FakeEngine(pictures=store.pictures), store.add_generation)
+        jobs = JobQueue(
+            FakeEngine(pictures=store.pictures),
+            store.add_generation,
+            closed=lambda ticket: grids.closed(ticket),
+        )
+        grids = Grids(store, jobs)
         audits = Audits(store, PLATFORM, FakeWorkers(pictures=store.pictures), jobs)
         yield Services(
             platform=PLATFORM,
             model=POCKET,
             store=store,
             jobs=jobs,
+            grids=grids,
             audits=audits,
             findings=Findings(store),
             plans=REPOSITORY / "data" / "plans",
@@ -228,13 +236,22 @@ def made(make: Callable[[], T], *, alone: bool = True) -> T:
     return asyncio.run(inside())
 
 
-def test_all_pages_are_built_and_no_event_is_an_api(services: Services) -> None:
+def test_all_pages_are_built_and_no_event_of_theirs_is_an_api(services: Services) -> None:
     app = made(lambda: build(services), alone=False)
-    paths = ["", "audit", "recommend", "verify", "history", "machine"]
-    assert [path for path, *_ in app.pages] == paths
+    assert [path for path, *_ in app.pages] == [
+        "",
+        "grid",
+        "audit",
+        "recommend",
+        "verify",
+        "history",
+        "compare",
+        "machine",
+    ]
     assert app.fns
+    public = [event.api_name for event in app.fns.values() if event.api_visibility != "private"]
+    assert public == [client_endpoint.NAME]
     for event in app.fns.values():
-        assert event.api_visibility == "private", event.fn
         assert event.concurrency_limit is None, event.fn
         assert event.queue, event.fn
     config = str(app.config)
@@ -323,7 +340,7 @@ def test_prompts_are_read_as_the_form_says_and_counted(generate: GeneratePage) -
         (2, "compel", "Unknown prompt syntax"),
         (3, "-1", "A seed is a whole number"),
         (3, str(2**32), "A seed is a whole number"),
-        (6, 100, "multiple of"),
+        (6, 100, "Choose a width and a height from 64"),
         (9, {"attention": "xformers"}, "xformers cannot run here: this is a fake CPU"),
         (9, {"attention": "magic"}, "has no option"),
     ],
@@ -366,17 +383,19 @@ def test_history_lists_ones_own_pictures_only(services: Services, generate: Gene
     page = made(lambda: HistoryPage(services))
     evil = (EVIL, *FORM[1:])
     job_id = asked(generate, *evil)[-1][3]
-    shown, *_ = page._wall("", 1, visitors.owner(SECRET))
+    shown, *_ = page._wall(Chosen(), 1, visitors.owner(SECRET))
     assert f'data-shot="{job_id}"' in shown
     assert "1 picture of yours" in shown
     assert "never audited" in shown
     assert EVIL not in shown
-    assert "Every word has to occur" in page._wall("rocket", 1, visitors.owner(SECRET))[0]
+    mine = visitors.owner(SECRET)
+    assert "Every word has to occur" in page._wall(Chosen(words="rocket"), 1, mine)[0]
     for stranger in ("6" * 32, "", None, f" {SECRET}"):
-        assert page._wall("", 1, visitors.owner(stranger)) == (gallery.NONE_YET, 1, "")
+        nothing = (gallery.NONE_YET, 1, Chosen())
+        assert page._wall(Chosen(), 1, visitors.owner(stranger)) == nothing
     event = SimpleNamespace(run=job_id)
     for secret, left in (("6" * 32, 1), (SECRET, 0)):
-        asyncio.run(page._removed(event, "", 1, secret, NO_REQUEST))  # type: ignore[arg-type]
+        asyncio.run(page._removed(event, Chosen(), 1, secret, NO_REQUEST))  # type: ignore[arg-type]
         assert services.store.history(visitors.owner(SECRET)).total == left
 
 
@@ -386,11 +405,11 @@ def test_a_page_beyond_the_last_is_the_last(services: Services, tmp_path: Path) 
         run = replace(run, job=replace(run.job, id=str(number)))
         services.store.add_generation(run, visitors.owner(SECRET))
     page = made(lambda: HistoryPage(services))
-    shown, number, _ = page._wall("", 9, visitors.owner(SECRET))
+    shown, number, _ = page._wall(Chosen(), 9, visitors.owner(SECRET))
     assert number == 2
     assert "page 2 of 2" in shown
     assert shown.count("data-shot=") == 1
-    assert page._wall("", 0, visitors.owner(SECRET))[0].count("data-shot=") == PER_PAGE
+    assert page._wall(Chosen(), 0, visitors.owner(SECRET))[0].count("data-shot=") == PER_PAGE
 
 
 def test_what_is_stored_about_a_visitor_is_not_the_secret() -> None:
@@ -406,7 +425,9 @@ def test_several_pictures_are_jobs_of_their_own_with_a_seed_and_a_reason_each(
     services: Services, generate: GeneratePage
 ) -> None:
     async def all_updates(count: float) -> list[Any]:
-        return [update async for update in generate._several(count, False, *FORM, SECRET)]
+        return [
+            update async for update in generate._several(NO_REQUEST, count, False, *FORM, SECRET)
+        ]
 
     assert "gradio_api/file=" in asyncio.run(all_updates(3))[-1][0]
     found = services.store.history(visitors.owner(SECRET)).generations

@@ -22,6 +22,7 @@ from tests.test_pages import POCKET
 from webapp import visitors
 from webapp.audits import Audits
 from webapp.findings import Findings
+from webapp.grids import Grids
 from webapp.jobs import JobQueue
 from webapp.order import Order
 from webapp.rest import MOST_BODY, MOUNT, rest
@@ -58,6 +59,7 @@ class Server:
             model=POCKET,
             store=self.store,
             jobs=self.jobs,
+            grids=Grids(self.store, self.jobs),
             audits=self.audits,
             findings=Findings(self.store),
             plans=folder,

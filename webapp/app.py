@@ -4,7 +4,9 @@ import gradio as gr
 
 from webapp.audit_page import AuditPage
 from webapp.client_endpoint import client_endpoint
+from webapp.compare_page import ComparePage
 from webapp.generate_page import GeneratePage
+from webapp.grid_page import GridPage
 from webapp.history_page import HistoryPage
 from webapp.machine_page import MachinePage
 from webapp.queue_page import QueuePage
@@ -26,6 +28,10 @@ def build(services: Services) -> gr.Blocks:
         GeneratePage(services).connect(app)
         client_endpoint(services)
         footer(services.platform, services.model.name)
+    with app.route("Grid", "grid") as page:
+        header("Grid", notice, accounts=accounts)
+        GridPage(services).connect(page)
+        footer(services.platform, services.model.name)
     with app.route("Audit", "audit") as page:
         header("Audit", notice, accounts=accounts)
         AuditPage(services).connect(page)
@@ -41,6 +47,10 @@ def build(services: Services) -> gr.Blocks:
     with app.route("History", "history") as page:
         header("History", notice, accounts=accounts)
         HistoryPage(services).connect(page)
+        footer(services.platform, services.model.name)
+    with app.route("Compare", "compare") as page:
+        header("History", notice, accounts=accounts)
+        ComparePage(services).connect(page)
         footer(services.platform, services.model.name)
     with app.route("Machine", "machine") as page:
         header("Machine", notice, accounts=accounts)

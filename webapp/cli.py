@@ -108,7 +108,14 @@ def serve(
 
 def application() -> typer.Typer:
     """All commands. Built when asked for, because the options come with torch."""
-    from webapp import cli_audit, cli_deploy, cli_export, cli_generate, cli_verify
+    from webapp import (
+        cli_audit,
+        cli_deploy,
+        cli_export,
+        cli_generate,
+        cli_grid,
+        cli_verify,
+    )
 
     app = typer.Typer(
         name="seedproof",
@@ -120,6 +127,7 @@ def application() -> typer.Typer:
     )
     app.command()(doctor)
     cli_generate.add_to(app)
+    cli_grid.add_to(app)
     cli_audit.add_to(app)
     cli_verify.add_to(app)
     cli_export.add_to(app)

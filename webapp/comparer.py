@@ -46,6 +46,13 @@ for (const name of ["pointerdown", "keydown"]) {
     if (pressed && event.target.closest("[data-swap]")) swap(within(event), true);
   });
 }
+for (const [name, on] of [["pointerover", true], ["pointerout", false]]) {
+  element.addEventListener(name, (event) => {
+    if (event.pointerType === "mouse" && event.target.closest("[data-swap]")) {
+      swap(within(event), on);
+    }
+  });
+}
 for (const name of ["pointerup", "pointercancel", "keyup", "blur"]) {
   window.addEventListener(name, () => {
     for (const box of element.querySelectorAll(".sp-swapped")) swap(box, false);

@@ -5,11 +5,36 @@ from html import escape
 from audit.evidence import evidence
 from audit.front import repeats
 from audit.recommendation import REQUIRED
-from audit.score import Audit
+from audit.score import DRIFT_VERDICTS, Audit
 from audit.units import counted, trials
 from core.request import Request
 from webapp.findings import Finding
 from webapp.words import DRIFT_TONES, axis_chips, chip, drift_chip, placebo_of, speed_chip
+
+STANDINGS = (
+    *DRIFT_VERDICTS,
+    "baseline",
+    "not compared",
+    "not shown to repeat",
+    "broken",
+    "never audited",
+)
+"""What an audit may say about a picture's settings, each in one word for a list to choose from."""
+
+
+def standing(finding: Finding | None) -> str:
+    """One of `STANDINGS`, decided as `mark` is."""
+    if finding is None:
+        return "never audited"
+    score = finding.score
+    axes = [score.determinism[axis] for axis in REQUIRED if axis in score.determinism]
+    if any(axis.verdict == "broken" for axis in axes):
+        return "broken"
+    if not repeats(score):
+        return "not shown to repeat"
+    if score.key == finding.audit.baseline:
+        return "baseline"
+    return "not compared" if score.drift is None else score.drift.verdict
 
 
 def mark(finding: Finding | None) -> str:

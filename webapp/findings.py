@@ -7,6 +7,7 @@ from audit.front import repeats
 from audit.recommendation import REQUIRED
 from audit.score import Audit, Score
 from core.database import StoreError
+from core.narrowing import Evidence
 from core.platforms import Platform
 from core.request import Model
 from core.run import Run
@@ -61,7 +62,11 @@ class Findings:
         Newest of those that tell whether it repeats: a hurried look must not hide a thorough one.
         """
         model = run.job.requests[0].model.digest
-        here, key = run.environment.fingerprint, run.job.configuration.key
+        return self.about((run.job.configuration.key, run.environment.fingerprint, model))
+
+    def about(self, evidence: Evidence) -> Finding | None:
+        """The same about a configuration's key, on a platform, with a model."""
+        key, here, model = evidence
         newest: Finding | None = None
         for entry in self._store.audits():
             result = self._read(entry.id, entry.runs, entry.finished_at)

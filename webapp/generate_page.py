@@ -95,6 +95,7 @@ class GeneratePage:
         form.picture.upload(self._take, form.picture, filled_in, **QUIET)
         form.picture.clear(lambda: "", None, form.taken, **QUIET)
         self.clock.tick(self._twin, [self.job, self.twin], [self.twin, self.clock], **QUIET)
+        form.presets.connect(form, self.visitor, blocks)
         opened = blocks.load(self._opened, self.visitor, [*form.inputs, *shown], **mine)
         opened.then(_look_for_twin, None, self.clock, **QUIET)
 
@@ -240,11 +241,12 @@ class GeneratePage:
                 yield (*form, *update)
                 form = _same(len(form))
             return
-        run = await asyncio.to_thread(self._services.generation, job_id, asker)
-        if run is None:
-            gone = run_card.problem("There is no such picture in this database. Make a new one.")
+        found = await asyncio.to_thread(self._services.generation, job_id, asker)
+        if found is None:
+            gone = run_card.problem("There is no such picture of yours, and none that is shared.")
             yield *_same(len(self.form.inputs)), gone, "", *_same(5)
             return
+        run = found.run
         seed = str(run.job.requests[0].seed)
         shown = await asyncio.to_thread(self._result, run, asker.owner)
         yield *filled(run.job), *shown, job_id, seed, *_buttons(running=False)

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from core import thumbnail
 from core.store import Store
 from webapp.event_body import again, named, whole
 from webapp.holdings import Holdings
@@ -55,8 +56,9 @@ class Rules:
             return False
         if self.holdings.has(str(path), identity.owner):
             return True
-        if path.parent == self.store.pictures.resolve():
-            return identity.role == "admin" or self.store.shows(identity.owner, path.name)
+        picture = thumbnail.shown_by(path)
+        if picture.parent == self.store.pictures.resolve():
+            return identity.role == "admin" or self.store.shows(identity.owner, picture.name)
         # Gradio copies what it offers for download, and keeps its name.
         copied = path.suffix in (".html", ".json") and (self.reports / path.name).is_file()
         return copied and not self.holdings.known(str(path))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from core.history import NOBODY
 from webapp import visitors
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -35,11 +36,11 @@ class Identity:
     role: Role
 
     def sees(self, owner: str) -> bool:
-        """Whether this one may look at a picture of `owner`.
-
-        Without accounts, whoever was given a picture's address may: nothing else names it.
-        """
-        return self.role != "user" or owner == self.owner
+        """Whether this one may look at a picture of `owner` that is not shared: its own, and an
+        admin at everybody's. Nobody's are open without accounts, to whom knows their address."""
+        if self.role == "visitor":
+            return owner in (self.owner, NOBODY)
+        return self.role == "admin" or owner == self.owner
 
     @property
     def manages(self) -> bool:

@@ -3,6 +3,7 @@
 import random
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -12,12 +13,14 @@ from core.models import check, native_size, size_step
 from core.optimization import Configuration
 from core.optimizations import SLOTS, availability, chosen, configure
 from core.picture_file import FORMATS
+from core.presets import Preset, preset_of, with_preset
 from core.prompt_syntax import find_syntax
 from core.request import Job, Model, Request
 from core.samplers import SAMPLERS, find
 from webapp import advanced_form, scripts
 from webapp.advanced_form import SEEDS, AdvancedForm, whole
 from webapp.batch_form import BatchForm
+from webapp.presets_form import PresetsForm
 from webapp.services import Services
 from webapp.settings_form import SettingsForm, accepted
 from webapp.token_counter import TokenCounter
@@ -56,6 +59,8 @@ class PictureForm:
             self._details()
         with gr.Accordion("Several pictures", open=False, elem_classes="sp-accordion"):
             self.batch = BatchForm(services)
+        with gr.Accordion("Presets and styles", open=False, elem_classes="sp-accordion"):
+            self.presets = PresetsForm(services)
         with gr.Accordion("Advanced", open=False, elem_classes="sp-accordion"):
             self.advanced = AdvancedForm(services.model)
         with gr.Accordion("Settings from a picture", open=False, elem_classes="sp-accordion"):
@@ -158,7 +163,17 @@ class PictureForm:
             *self.advanced.inputs,
         ]
 
-    def job(
+    def job(self, prompt: str, *fields: Any) -> Job:
+        """A checked job. Raises ValueError with a sentence for people."""
+        if not prompt.strip():
+            raise ValueError("Write what the picture should show, or pick an example.")
+        asked, configuration = self.asked(prompt, *fields)
+        check(asked)
+        return Job(
+            id=uuid.uuid4().hex, requests=(asked,), configuration=configuration, preview=True
+        )
+
+    def asked(
         self,
         prompt: str,
         negative: str,
@@ -171,10 +186,8 @@ class PictureForm:
         sampler: str,
         settings: object,
         *advanced: Any,
-    ) -> Job:
-        """A checked job. Raises ValueError with a sentence for people."""
-        if not prompt.strip():
-            raise ValueError("Write what the picture should show, or pick an example.")
+    ) -> tuple[Request, Configuration]:
+        """What stands in the form. Raises ValueError with a sentence for people."""
         configuration = self.configuration(accepted(settings, SLOTS))
         offered = sizes(self._services.model)
         if not {width, height} <= set(offered):
@@ -192,10 +205,26 @@ class PictureForm:
             sampler=find(sampler).name,
             **advanced_form.fields(*advanced, new_seed=random_seed()),
         )
-        check(asked)
-        return Job(
-            id=uuid.uuid4().hex, requests=(asked,), configuration=configuration, preview=True
+        return asked, configuration
+
+    def preset(self, name: str, *fields: Any) -> Preset:
+        """The form's settings under a name. Raises ValueError with a sentence for people."""
+        asked, configuration = self.asked(*fields)
+        return preset_of(name, asked, configuration.as_dict())
+
+    def with_preset(self, preset: Preset, *fields: Any) -> tuple[Any, ...]:
+        """The form's values with a preset in them; prompts and seeds stay as they were typed.
+        Raises ValueError with a sentence for people."""
+        asked, _ = self.asked(*fields)
+        filled = with_preset(asked, preset)
+        # What stays as it was typed is judged when a picture is asked for.
+        check(
+            replace(filled, prompt="", negative_prompt="", variation_seed=0, variation_strength=0.0)
         )
+        values = filled_with(filled, self.configuration(preset.settings).as_dict())
+        typed = (self.prompt, self.negative, self.seed, *self.advanced.inputs[2:4])
+        kept = {self.inputs.index(component) for component in typed}
+        return tuple(fields[at] if at in kept else value for at, value in enumerate(values))
 
     def counted(self, prompt: str, negative: str, syntax: str, guidance: float) -> tuple[str, str]:
         """What stands below the two prompts. Asks a tokenizer, never the engine."""

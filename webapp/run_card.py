@@ -102,8 +102,9 @@ def finished(run: Run, mark: str = "") -> str:
         f"{request.width} × {request.height} · {seconds(run.timings.picture)}</span>"
         f'{mark}<span class="sp-carried"><a href="{source}" download '
         'title="The file carries its receipt">Download</a> '
-        f'<a href="./verify?run={escape(run.job.id)}">Verify</a></span></figcaption>'
-        f"</figure>{_beside(run)}</div>"
+        f'<a href="./verify?run={escape(run.job.id)}">Verify</a> '
+        f'<a href="./grid?run={escape(run.job.id)}" title="Vary this picture">Grid</a>'
+        f"</span></figcaption></figure>{_beside(run)}</div>"
     )
 
 

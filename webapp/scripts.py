@@ -56,11 +56,45 @@ HISTORY = """
 const keep = () => {
   const page = element.querySelector("[data-page]");
   if (!page) return;
-  const query = new URLSearchParams();
-  if (page.dataset.search) query.set("q", page.dataset.search);
+  const query = new URLSearchParams(page.dataset.query);
   if (page.dataset.page !== "1") query.set("page", page.dataset.page);
   history.replaceState(null, "", location.pathname + (query.size ? `?${query}` : ""));
 };
+let everything = false;
+const boxes = () => [...element.querySelectorAll(".sp-shot input[type=checkbox]")];
+const picked = () => boxes().filter((box) => box.checked).map((box) => box.value);
+const ask = (asking) => {
+  const tools = element.querySelector(".sp-tools-more");
+  for (const one of tools.querySelectorAll("[data-ask-all], .sp-sure")) {
+    one.hidden = one.matches(".sp-sure") !== asking;
+  }
+};
+const paint = () => {
+  const tools = element.querySelector(".sp-tools");
+  if (!tools) return;
+  const runs = picked(), total = Number(element.querySelector("[data-page]").dataset.total);
+  const count = everything ? total : runs.length;
+  const all = runs.length === boxes().length;
+  tools.querySelector("[data-all]").checked = all;
+  tools.querySelector("[data-count]").textContent = count ? `${count} selected` : "";
+  tools.querySelector(".sp-tools-more").hidden = !count;
+  const more = tools.querySelector("[data-everything]");
+  more.hidden = !all || everything || total === runs.length;
+  more.textContent = `Select all ${total}`;
+  tools.querySelector("[data-act=delete]").textContent = `Delete ${count} for good`;
+  const compare = tools.querySelector("[data-compare]");
+  compare.hidden = runs.length !== 2;
+  compare.href = `./compare?a=${runs[0]}&b=${runs[1]}`;
+  ask(false);
+};
+element.addEventListener("change", (event) => {
+  if (!event.target.matches("input[type=checkbox]")) return;
+  everything = false;
+  if (event.target.matches("[data-all]")) {
+    for (const box of boxes()) box.checked = event.target.checked;
+  }
+  paint();
+});
 element.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (!button) return;
@@ -72,11 +106,29 @@ element.addEventListener("click", (event) => {
     for (const one of actions.children) one.hidden = one.matches(".sp-sure") !== asking;
     actions.querySelector(asking ? "[data-keep]" : "[data-ask]").focus();
   }
+  if (button.matches("[data-everything]")) {
+    everything = true;
+    paint();
+  }
+  if (button.matches("[data-ask-all], [data-keep-all]")) {
+    const asking = button.matches("[data-ask-all]");
+    ask(asking);
+    element.querySelector(asking ? "[data-keep-all]" : "[data-ask-all]").focus();
+  }
+  if (button.dataset.act) {
+    const tag = element.querySelector("[data-tag]").value;
+    trigger("act", { what: button.dataset.act, runs: picked().join(" "), everything, tag });
+  }
 });
-watch("value", keep);
+watch("value", () => {
+  everything = false;
+  keep();
+  paint();
+});
 keep();
 """
-"""Puts search and page into the address, turns pages, and deletes only who was asked twice."""
+"""Puts search and page into the address, turns pages, keeps what is selected, and deletes only who
+was asked twice."""
 
 SEARCH = """
 const input = element.querySelector("input");
@@ -100,6 +152,18 @@ watch("value", keep);
 keep();
 """
 """Puts the shown audit into the address."""
+
+GRID = """
+const keep = () => {
+  const named = element.querySelector("[data-grid]");
+  if (named) {
+    history.replaceState(null, "", `${location.pathname}?grid=${named.dataset.grid}`);
+  }
+};
+watch("value", keep);
+keep();
+"""
+"""Puts the shown grid into the address."""
 
 PICK = """
 element.addEventListener("click", (event) => {

@@ -117,6 +117,7 @@ def services(
         from core.shortage import SteppingEngine
         from webapp.audits import Audits
         from webapp.findings import Findings
+        from webapp.grids import Grids
         from webapp.guard import Rules
         from webapp.jobs import JobQueue
         from webapp.metrics import Metrics
@@ -146,6 +147,7 @@ def services(
 
         def closed(ticket: Ticket) -> None:
             metrics.closed(ticket)
+            grids.closed(ticket)
             if journal:
                 log.closed(ticket)
 
@@ -159,6 +161,7 @@ def services(
             admit=admit,
             waiting_per_owner=policy.limits.waiting_jobs,
         )
+        grids = Grids(store, jobs)
         rules = None
         if identify is not None:
             rules = Rules(identify=identify, store=store, reports=Path(reports), login=login)
@@ -171,6 +174,7 @@ def services(
                 model=chosen,
                 store=store,
                 jobs=jobs,
+                grids=grids,
                 audits=audits,
                 findings=Findings(store),
                 plans=place.plans,

@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.history import NOBODY
+from core.history import NOBODY, Generation
 from core.platforms import Platform
 from core.request import Model
-from core.run import Run
 from core.store import Store
 from core.worker import WorkerEngine
 from webapp import visitors
 from webapp.audits import Audits
 from webapp.findings import Findings
+from webapp.grids import Grids
 from webapp.guard import Rules
 from webapp.identity import Asked, Identity, visitor
 from webapp.jobs import JobQueue
@@ -28,6 +28,7 @@ class Services:
     model: Model
     store: Store
     jobs: JobQueue
+    grids: Grids
     audits: Audits
     findings: Findings
     plans: Path
@@ -64,7 +65,14 @@ class Services:
         found = self.rules.identify(request)
         return NOBODY if found is None else found.owner
 
-    def generation(self, job_id: str, asker: Identity) -> Run | None:
-        """A stored run of no audit; None also where it is another's."""
-        run = self.store.generation(job_id)
-        return run if run is not None and asker.sees(self.store.owner(job_id)) else None
+    def generation(self, job_id: str, asker: Identity) -> Generation | None:
+        """A stored picture of no audit, where it is for who asks: one that the asker sees, or one
+        that is shared. None for all others, as if they were not there."""
+        found = self.store.kept(job_id)
+        return found if found and (found.shared or asker.sees(found.owner)) else None
+
+    def give(self, file: Path, owner: str) -> None:
+        """Let a file that was made for `owner` be fetched by nobody else, where there are accounts;
+        elsewhere its name is the secret."""
+        if self.rules is not None:
+            self.rules.holdings.give(str(file.resolve()), owner)

@@ -9,6 +9,7 @@ from core.platforms import Platform
 
 PAGES = (
     ("Generate", "./"),
+    ("Grid", "./grid"),
     ("Audit", "./audit"),
     ("Recommend", "./recommend"),
     ("Verify", "./verify"),

@@ -105,10 +105,10 @@ class VerifyPage:
         if not job_id:
             return (gr.skip(),) * 4
         asker = self._services.asker(request, secret)
-        run = await asyncio.to_thread(self._services.generation, job_id, asker)
-        path = run.pictures[0].path if run is not None and run.pictures else None
+        found = await asyncio.to_thread(self._services.generation, job_id, asker)
+        path = found.run.pictures[0].path if found and found.run.pictures else None
         if path is None or not path.is_file():
-            gone = "There is no such picture in this database: put its file in instead."
+            gone = "There is no such picture of yours, and none shared: put its file in instead."
             return verify_card.refused(gone), "", "", _button(False)
         return await self._put_in(str(path))
 
@@ -159,9 +159,8 @@ class VerifyPage:
             picture_file.save(Image.fromarray(one), self._folder, Texts())
             for one in (file.pixels, array)
         ]
-        if self._services.rules is not None:
-            for path in shown:
-                self._services.rules.holdings.give(str(path.resolve()), owner)
+        for path in shown:
+            self._services.give(path, owner)
         for picture in run.pictures:
             if picture.path is not None and picture.path.parent == self._folder:
                 picture.path.unlink(missing_ok=True)
