@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ Access = Literal["shared", "exclusive"]
 """Whether other connections may use the file while one has it open."""
 PATIENCE = 30.0
 """Seconds to wait while another process writes."""
+_PAUSE = 0.05
+"""Seconds between two tries to open a file that others are making."""
 
 
 def audits_and_runs(db: Database) -> None:
@@ -194,29 +197,41 @@ def open_database(path: Path, access: Access = "shared") -> Database:
     unreliable locks (network mounts); every other connection is refused. Raises StoreError,
     without having changed the file, where it is not Seedproof's.
     """
+    end = time.monotonic() + PATIENCE
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, timeout=PATIENCE, check_same_thread=False)
-        try:
-            db = Database(connection, execute_plugins=False)
-            if access == "exclusive":
-                # The lock comes first: two who both read already would wait for each other.
-                db.execute("pragma locking_mode = exclusive")
-                db.execute("begin exclusive")
-                db.commit()
-            _refuse_others(db, path)
-            if access == "exclusive":
-                db.execute("pragma journal_mode = delete")
-            else:
-                db.enable_wal()
-            if MIGRATIONS.pending(db):
-                db.execute("begin immediate")
-                MIGRATIONS.apply(db)
-                db.commit()
-            db.execute("pragma foreign_keys = on")
-        except BaseException:
-            connection.close()
-            raise
+        while True:
+            try:
+                return _opened(path, access)
+            except sqlite3.OperationalError as error:
+                # Of two who change a new file at once SQLite refuses one without letting it wait.
+                if "locked" not in str(error) or time.monotonic() > end:
+                    raise
+                time.sleep(_PAUSE)
+
+
+def _opened(path: Path, access: Access) -> Database:
+    connection = sqlite3.connect(path, timeout=PATIENCE, check_same_thread=False)
+    try:
+        db = Database(connection, execute_plugins=False)
+        if access == "exclusive":
+            # The lock comes first: two who both read already would wait for each other.
+            db.execute("pragma locking_mode = exclusive")
+            db.execute("begin exclusive")
+            db.commit()
+        _refuse_others(db, path)
+        if access == "exclusive":
+            db.execute("pragma journal_mode = delete")
+        else:
+            db.enable_wal()
+        if MIGRATIONS.pending(db):
+            db.execute("begin immediate")
+            MIGRATIONS.apply(db)
+            db.commit()
+        db.execute("pragma foreign_keys = on")
+    except BaseException:
+        connection.close()
+        raise
     return db
 
 
