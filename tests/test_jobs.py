@@ -310,3 +310,20 @@ def test_close_stops_what_runs_and_starts_nothing(engine: GatedEngine, queue: Jo
     assert engine.asked == ["a"]
     with pytest.raises(QueueFull, match="stopping"):
         queue.submit(job("c"), "ann")
+
+
+def test_what_ended_last_is_remembered_however_long_it_waited(
+    engine: GatedEngine, queue: JobQueue
+) -> None:
+    queue.submit(job("runs"), "ann")
+    until(lambda: engine.asked == ["runs"])
+    queue.submit(job("long"), "ann")
+    for number in range(6):
+        queue.submit(job(f"gone {number}"), "ben")
+        queue.cancel(f"gone {number}", "ben")
+    engine.release()
+    until(lambda: not queue.busy)
+    queue.submit(job("new"), "ben")
+    until(lambda: not queue.busy)
+    assert queue.look("long") is not None
+    assert queue.look("gone 0") is None

@@ -39,3 +39,8 @@ def work(job: Job) -> float:
 def share(step: StepEvent | None) -> float:
     """How much of the steps is done, from 0 to 1."""
     return 0.0 if step is None else step.step / step.num_inference_steps
+
+
+def ended(entry: Entry) -> float:
+    """When a closed job closed, by `time.monotonic`."""
+    return max(entry.started, entry.asked + entry.waited) + entry.seconds

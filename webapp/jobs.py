@@ -15,7 +15,7 @@ from dataclasses import replace
 from core.engine import Engine
 from core.request import Following, Job, StepEvent
 from core.run import Run, unknown_environment
-from webapp.entry import Entry, share, work
+from webapp.entry import Entry, ended, share, work
 from webapp.ticket import CLOSED, Ticket
 
 
@@ -236,9 +236,10 @@ class JobQueue:
         return self._pace * sum(rest)
 
     def _forget(self) -> None:
-        closed = [job_id for job_id, entry in self._entries.items() if entry.state in CLOSED]
-        for job_id in closed[: max(0, len(closed) - self._remembered)]:
-            del self._entries[job_id]
+        # By their ends: one that waited long would else be forgotten as soon as it ended.
+        closed = sorted((e for e in self._entries.values() if e.state in CLOSED), key=ended)
+        for entry in closed[: max(0, len(closed) - self._remembered)]:
+            del self._entries[entry.job.id]
         owners = {entry.owner for entry in self._entries.values()}
         self._served = {owner: n for owner, n in self._served.items() if owner in owners}
 
