@@ -24,8 +24,6 @@ from webapp.words import settings_of
 
 LOOK = 0.15
 """Seconds between two looks at a job."""
-TWIN_LOOK = 3.0
-"""Seconds between two looks for the picture's twin."""
 RECENT = 12
 """Pictures in the strip of the latest."""
 
@@ -61,8 +59,6 @@ class GeneratePage:
         self.visitor = gr.Textbox(visible=False)
         self.job = gr.State("")
         self.last_seed = gr.State("")
-        # Only once a picture stands there: a tick while one is made leaves Cancel disabled.
-        self.clock = gr.Timer(TWIN_LOOK, active=False)
 
     def connect(self, blocks: gr.Blocks) -> None:
         """Wire the events, once everything is there."""
@@ -79,9 +75,9 @@ class GeneratePage:
         ]
         for event in (form.go.click, form.prompt.submit):
             asked = [*form.batch.inputs, *form.inputs, self.visitor]
-            event(_no_twin, None, [self.twin, self.clock], **QUIET)
+            event(lambda: "", None, self.twin, **QUIET)
             made = event(self._several, asked, shown, **mine)
-            made.then(_look_for_twin, None, self.clock, **QUIET)
+            made.then(self._twin, self.job, self.twin, **QUIET)
         form.cancel.click(self._cancel, [self.job, self.visitor], form.cancel, **mine)
         form.examples.pick(_picked, None, form.prompt, **QUIET)
         written = [form.prompt, form.negative, form.syntax, form.guidance]
@@ -94,10 +90,9 @@ class GeneratePage:
         filled_in = [*form.inputs, form.taken]
         form.picture.upload(self._take, form.picture, filled_in, **QUIET)
         form.picture.clear(lambda: "", None, form.taken, **QUIET)
-        self.clock.tick(self._twin, [self.job, self.twin], [self.twin, self.clock], **QUIET)
         form.presets.connect(form, self.visitor, blocks)
         opened = blocks.load(self._opened, self.visitor, [*form.inputs, *shown], **mine)
-        opened.then(_look_for_twin, None, self.clock, **QUIET)
+        opened.then(self._twin, self.job, self.twin, **QUIET)
 
     async def _take(self, path: str) -> tuple[Any, ...]:
         """Fill the form with a picture's settings, and list what could not come along."""
@@ -200,20 +195,19 @@ class GeneratePage:
         known = twin_card.mark(self._services.store.twin(job.id, Twin)) or mark(finding)
         return run_card.finished(run, known), facts + evidence, self._recent(owner)
 
-    async def _twin(self, job_id: str, shown: str) -> tuple[Any, Any]:
-        """The picture beside the baseline's, as soon as there is one."""
-        card, more = await asyncio.to_thread(self._twin_card, job_id)
-        return gr.skip() if card == shown else card, gr.skip() if more else gr.Timer(active=False)
+    async def _twin(self, job_id: str) -> str:
+        """The picture beside the baseline's, where there is one by now. No timer looks for it: a
+        tick while a picture is made leaves Gradio's Cancel disabled."""
+        return await asyncio.to_thread(self._twin_card, job_id)
 
-    def _twin_card(self, job_id: str) -> tuple[str, bool]:
-        """And whether another one may come."""
+    def _twin_card(self, job_id: str) -> str:
         services = self._services
         run = services.store.generation(job_id)
         if run is None or run.outcome != "ok":
-            return "", False
+            return ""
         twin = services.store.twin(job_id, Twin)
         expected = twin is None and services.shadow is not None and services.shadow.expected(run)
-        return twin_card.card(run, twin, expected=expected), expected
+        return twin_card.card(run, twin, expected=expected)
 
     def _recent(self, owner: str) -> str:
         return gallery.strip(self._services.store.history(owner, limit=RECENT))
@@ -255,14 +249,6 @@ class GeneratePage:
 def _cancel_all(queue: JobQueue, jobs: Sequence[Job], owner: str) -> None:
     for job in jobs:
         queue.cancel(job.id, owner)
-
-
-def _no_twin() -> tuple[str, Any]:
-    return "", gr.Timer(active=False)
-
-
-def _look_for_twin() -> Any:
-    return gr.Timer(active=True)
 
 
 def _same(count: int) -> tuple[Any, ...]:

@@ -37,7 +37,7 @@ def card(run: Run, twin: Twin | None, *, expected: bool) -> str:
         inside = (
             f"<p>{chip('waiting for an idle moment')}</p>"
             '<p class="sp-hint">When nobody needs the machine, this picture is made again with the '
-            "baseline's settings and compared.</p>"
+            "baseline's settings and compared: reload the page then, or look into History.</p>"
         )
     elif twin.verdict is None:
         inside = f'<p class="sp-hint">Nothing was compared. {escape(twin.reason)}</p>'
