@@ -15,6 +15,19 @@ from webapp.services import Services
 from webapp.shell import footer, header
 from webapp.verify_page import VerifyPage
 
+PAGES = (
+    ("Grid", "Grid", GridPage),
+    ("Audit", "Audit", AuditPage),
+    ("Recommend", "Recommend", RecommendPage),
+    ("Verify", "Verify", VerifyPage),
+    ("History", "History", HistoryPage),
+    ("Compare", "History", ComparePage),
+    ("Machine", "Machine", MachinePage),
+)
+"""Beside the first one: its name, whose small letters are its address; the door in the bar that
+leads to it; what stands there."""
+WITH_ACCOUNTS = (("Queue", "Queue", QueuePage),)
+
 
 def build(services: Services) -> gr.Blocks:
     """All pages, each at its own address. Theme and styles are given at launch, as Gradio 6 asks.
@@ -28,38 +41,10 @@ def build(services: Services) -> gr.Blocks:
         GeneratePage(services).connect(app)
         client_endpoint(services)
         footer(services.platform, services.model.name)
-    with app.route("Grid", "grid") as page:
-        header("Grid", notice, accounts=accounts)
-        GridPage(services).connect(page)
-        footer(services.platform, services.model.name)
-    with app.route("Audit", "audit") as page:
-        header("Audit", notice, accounts=accounts)
-        AuditPage(services).connect(page)
-        footer(services.platform, services.model.name)
-    with app.route("Recommend", "recommend") as page:
-        header("Recommend", notice, accounts=accounts)
-        RecommendPage(services).connect(page)
-        footer(services.platform, services.model.name)
-    with app.route("Verify", "verify") as page:
-        header("Verify", accounts=accounts)
-        VerifyPage(services).connect(page)
-        footer(services.platform, services.model.name)
-    with app.route("History", "history") as page:
-        header("History", notice, accounts=accounts)
-        HistoryPage(services).connect(page)
-        footer(services.platform, services.model.name)
-    with app.route("Compare", "compare") as page:
-        header("History", notice, accounts=accounts)
-        ComparePage(services).connect(page)
-        footer(services.platform, services.model.name)
-    with app.route("Machine", "machine") as page:
-        header("Machine", notice, accounts=accounts)
-        MachinePage(services).connect(page)
-        footer(services.platform, services.model.name)
-    if accounts:
-        with app.route("Queue", "queue") as page:
-            header("Queue", notice, accounts=accounts)
-            QueuePage(services).connect(page)
+    for name, door, content in (*PAGES, *(WITH_ACCOUNTS if accounts else ())):
+        with app.route(name, name.lower()) as page:
+            header(door, notice, accounts=accounts)
+            content(services).connect(page)
             footer(services.platform, services.model.name)
     built: gr.Blocks = app
     return built

@@ -2,11 +2,9 @@
 
 import asyncio
 import json
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from html import escape
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -18,16 +16,16 @@ from core.history import NOBODY
 from core.narrowing import Narrowing
 from core.optimizations import configure
 from core.run import Run
+from core.store import Store
 from webapp import (
     gallery,
     history_filter,
     picture_card,
-    picture_zip,
     scripts,
+    selection,
     twin_card,
     visitors,
 )
-from webapp.download import offered
 from webapp.evidence_card import mark
 from webapp.findings import Finding
 from webapp.history_filter import Chosen, chosen_of, narrowing
@@ -51,6 +49,9 @@ MOST_SEARCH = 500
 """Letters of a search; what comes after them is left out."""
 _DIGITS = 7
 """Of a page's number."""
+
+Change = Callable[[Store, str, str, gr.EventData], object]
+"""What an event does to one run of an owner's; raises ValueError with a sentence."""
 
 
 class HistoryPage:
@@ -83,6 +84,15 @@ class HistoryPage:
         self.visitor = gr.Textbox(visible=False)
         self.chosen = gr.State(Chosen())
         self.page = gr.State(1)
+        self._tagged = self._changing(
+            lambda store, run, owner, event: store.change_tags([run], owner, add=str(event.tag))
+        )
+        self._untagged = self._changing(
+            lambda store, run, owner, event: store.change_tags([run], owner, remove=str(event.tag))
+        )
+        self._shared = self._changing(
+            lambda store, run, owner, event: store.share(run, owner, event.on == "on")
+        )
 
     def connect(self, page: gr.Blocks) -> None:
         """Wire the events, once everything is there."""
@@ -183,74 +193,35 @@ class HistoryPage:
             if runs is None:
                 runs = store.ids(owner, self._narrowing(chosen, owner), MOST_AT_ONCE)
             if what == "zip":
-                return *(gr.skip(),) * 4, "", self._zip(runs, owner)
-            if what == "tag":
-                told = f"{_pictures(store.change_tags(runs, owner, add=tag))} tagged."
-            elif what == "delete":
-                told = f"{_pictures(store.delete_generations(runs, owner))} deleted."
-            else:
-                told = ""
+                return *(gr.skip(),) * 4, "", selection.download(self._services, runs, owner)
+            told = selection.changed(store, what, runs, tag, owner)
         except ValueError as error:
             told = str(error)
         wall = self._wall(chosen, page, owner)
         said = f'<p class="sp-hint" role="status">{escape(told)}</p>'
         return *wall, self._filters(chosen, owner), said, closed
 
-    def _zip(self, runs: Sequence[str], owner: str) -> Any:
-        if len(runs) > picture_zip.MOST_PICTURES:
-            raise ValueError(
-                f"One download takes at most {picture_zip.MOST_PICTURES} pictures, not "
-                f"{len(runs):,}: choose fewer."
+    def _changing(self, change: Change) -> Callable[..., Any]:
+        """The event that changes the picture up close, and shows the page as it is then."""
+
+        async def changed(
+            request: gr.Request, event: gr.EventData, chosen: Chosen, page: int, secret: str
+        ) -> tuple[Any, ...]:
+            return await asyncio.to_thread(
+                self._changed,
+                str(event.run),
+                lambda store, run, owner: change(store, run, owner, event),
+                chosen,
+                page,
+                self._services.asker(request, secret),
             )
-        found = self._services.store.runs_of(runs, owner).values()
-        with tempfile.TemporaryDirectory(dir=self._services.reports) as folder:
-            target = Path(folder) / "pictures.zip"
-            count = picture_zip.write_zip(found, target)
-            megabytes = target.stat().st_size / 1e6
-            copy = offered(self._services, target, owner)
-        size = f"{megabytes:.1f} MB" if megabytes >= 1 else f"{1000 * megabytes:.0f} kB"
-        label = f"Save {_pictures(count)} ({size})"
-        return gr.DownloadButton(label, value=copy, visible=True)
 
-    async def _tagged(
-        self, request: gr.Request, event: gr.EventData, *there: Any
-    ) -> tuple[Any, ...]:
-        return await asyncio.to_thread(
-            self._changed,
-            str(event.run),
-            lambda store, run, owner: store.change_tags([run], owner, add=str(event.tag)),
-            *self._there(request, *there),
-        )
-
-    async def _untagged(
-        self, request: gr.Request, event: gr.EventData, *there: Any
-    ) -> tuple[Any, ...]:
-        return await asyncio.to_thread(
-            self._changed,
-            str(event.run),
-            lambda store, run, owner: store.change_tags([run], owner, remove=str(event.tag)),
-            *self._there(request, *there),
-        )
-
-    async def _shared(
-        self, request: gr.Request, event: gr.EventData, *there: Any
-    ) -> tuple[Any, ...]:
-        return await asyncio.to_thread(
-            self._changed,
-            str(event.run),
-            lambda store, run, owner: store.share(run, owner, event.on == "on"),
-            *self._there(request, *there),
-        )
-
-    def _there(
-        self, request: gr.Request, chosen: Chosen, page: int, secret: str
-    ) -> tuple[Chosen, int, Identity]:
-        return chosen, page, self._services.asker(request, secret)
+        return changed
 
     def _changed(
         self,
         run: str,
-        change: Callable[[Any, str, str], object],
+        change: Callable[[Store, str, str], object],
         chosen: Chosen,
         page: int,
         asker: Identity,
@@ -355,7 +326,3 @@ def _asked(text: str) -> dict[str, object]:
     except (ValueError, RecursionError):
         return {}
     return read if isinstance(read, dict) else {}
-
-
-def _pictures(count: int) -> str:
-    return "1 picture" if count == 1 else f"{count} pictures"
